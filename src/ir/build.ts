@@ -1,0 +1,136 @@
+/** @file Building graphs: the open builder to which calls of ops append, and the naming of values. */
+import { UserError } from "./error.ts";
+import type { Attrs, Node, Param, Region, Role, Value } from "./graph.ts";
+import { layoutOf } from "./layout.ts";
+import { completeAttrs, type OpDefinition } from "./op.ts";
+import type { Mesh, TensorType } from "./type.ts";
+
+export interface NodeOptions {
+  /** Wished name of the first result (or of each); made unique. Without it the builder's `serving` name is used. */
+  readonly name?: string | readonly string[];
+  readonly loc?: string;
+  readonly body?: Region;
+}
+
+/** Collects nodes in order and keeps names unique. One builder is open at a time; ops append to it. */
+export class Builder {
+  readonly mesh: Mesh;
+  readonly params: Param[] = [];
+  readonly nodes: Node[] = [];
+  /** Location given to nodes that name none. */
+  loc = "";
+  /** Name on which unnamed results are based: of the value that a pass is replacing. */
+  serving = "t";
+  readonly #names: Set<string>;
+
+  constructor(mesh: Mesh, reserved: Iterable<string> = []) {
+    this.mesh = mesh;
+    this.#names = new Set(reserved);
+  }
+
+  /** `wish`, or `wish.1`, `wish.2` ... if it is taken. */
+  unique(wish: string): string {
+    let name = wish;
+    for (let suffix = 1; this.#names.has(name); suffix++) name = `${wish}.${suffix}`;
+    this.#names.add(name);
+    return name;
+  }
+
+  /** Takes exactly this name, reserved before by whoever calls. */
+  claim(name: string): string {
+    this.#names.add(name);
+    return name;
+  }
+
+  param(role: Role, name: string, type: TensorType, init = ""): Value {
+    const value = { name: this.unique(name), type };
+    this.params.push({ role, value, init });
+    return value;
+  }
+
+  /** Appends a node: fills in attributes, infers types and layouts, names the results. */
+  add(
+    record: OpDefinition,
+    operands: readonly Value[],
+    given: Partial<Attrs> = {},
+    options: NodeOptions = {},
+  ): Node {
+    const loc = options.loc ?? this.loc;
+    const attrs = completeAttrs(record, given);
+    const body = options.body ?? null;
+    const types = inferTypes(record, operands, attrs, this.mesh, body, loc);
+    const wishes = options.name === undefined ? [] : [options.name].flat();
+    const base = wishes[0] ?? (record.identity ? operands[0].name : this.serving);
+    const results = types.map((type, index) => {
+      const wish = wishes[index] ?? (index === 0 ? base : `${base}.${record.results[index] ?? index}`);
+      return { name: this.unique(wish), type };
+    });
+    const node: Node = { op: record.name, operands, attrs, results, body, loc };
+    this.nodes.push(node);
+    return node;
+  }
+
+  region(params: readonly Value[], returns: readonly Value[]): Region {
+    return { params, nodes: this.nodes, returns };
+  }
+}
+
+/** Types of the results of `record` on `operands`: sizes from the record, layouts from its sharding rule. */
+export function inferTypes(
+  record: OpDefinition,
+  operands: readonly Value[],
+  attrs: Attrs,
+  mesh: Mesh,
+  body: Region | null,
+  loc: string,
+): TensorType[] {
+  const types = operands.map((operand) => operand.type);
+  const variadic = record.operands.at(-1)?.startsWith("...") ?? false;
+  const fixed = record.operands.length - (variadic ? 1 : 0);
+  if (variadic ? operands.length < fixed : operands.length !== fixed) {
+    throw new UserError(`${record.name} takes ${fixed} operands, not ${operands.length}`, { location: loc });
+  }
+  try {
+    const inferred = record.infer(types, attrs, { mesh, body });
+    const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(attrs, types);
+    return rule === "moves" || rule === "body" ? inferred : layoutOf(rule, types, inferred);
+  } catch (error) {
+    if (error instanceof UserError && !error.location && loc) {
+      throw new UserError(`${record.name}: ${error.message}`, {
+        location: loc,
+        ...(error.remedy && { remedy: error.remedy }),
+      });
+    }
+    throw error;
+  }
+}
+
+const stack: Builder[] = [];
+
+/** Runs `body` with `builder` open: every op that it calls appends there. */
+export function building<T>(builder: Builder, body: () => T): T {
+  stack.push(builder);
+  try {
+    return body();
+  } finally {
+    stack.pop();
+  }
+}
+
+/** The open builder. Throws when an op is called outside `building`. */
+export function openBuilder(): Builder {
+  const builder = stack.at(-1);
+  if (!builder)
+    throw new Error("an op was called while no builder was open; wrap the calls in building(builder, ...)");
+  return builder;
+}
+
+/** Appends to the open builder; the call of every op ends here. */
+export function append(
+  record: OpDefinition,
+  operands: readonly Value[],
+  attrs: Partial<Attrs>,
+  options: NodeOptions,
+): readonly Value[] {
+  return openBuilder().add(record, operands, attrs, options).results;
+}

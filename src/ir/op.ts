@@ -1,0 +1,79 @@
+/** @file What an op record must say. All about an op but how to run it on a machine is in its record. */
+import type { NDArray } from "./array.ts";
+import type { Attrs, AttrValue, Region, Value } from "./graph.ts";
+import type { Mesh, TensorType } from "./type.ts";
+
+/** Floating-point operations and bytes moved to and from memory by one run of an op, all ranks together. */
+export interface Cost {
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** What a gradient may use: the node's operands and results, and the gradient of each result (null: not needed). */
+export interface GradientContext<A> {
+  readonly operands: readonly Value[];
+  readonly results: readonly Value[];
+  readonly attrs: A;
+  readonly grads: readonly (Value | null)[];
+  readonly body: Region | null;
+}
+
+/** One gradient per operand; null for an operand that has none. */
+export type Gradients = (Value | null)[];
+
+type Widen<T> = T extends number ? number : T extends boolean ? boolean : T extends string ? string : T;
+export type Widened<A> = { readonly [K in keyof A]: Widen<A[K]> };
+
+export interface OpDefinition<
+  N extends readonly string[] = readonly string[],
+  A extends Attrs = Attrs,
+  R extends readonly string[] = readonly string[],
+> {
+  readonly name: string;
+  /** One or two sentences and the formula; becomes the reference page. */
+  readonly doc: string;
+  /** Operand names. A last name that begins with `...` takes any number of values. */
+  readonly operands: N;
+  readonly results: R;
+  /** Attributes with their defaults. What is default is not printed. */
+  readonly attrs: A;
+  /**
+   * How dimensions of operands and results correspond, einsum-like: see layout.ts for the grammar.
+   * "moves": the op only changes the layout and `infer` gives it. "body": the region decides.
+   */
+  readonly sharding: string | ((attrs: Widened<A>, types: readonly TensorType[]) => string);
+  /** The op's result is its operand's value (a collective, a cast, a copy): it is named after the operand. */
+  readonly identity?: boolean;
+  /** The results are the operand's bytes read with another shape: no kernel, no memory of their own. */
+  readonly alias?: boolean;
+  /** Each result element depends on the same element of each operand alone (after broadcasting). */
+  readonly elementwise?: boolean;
+  /** Pairs [result, operand]: the kernel may write this result over that operand, element by element. */
+  readonly overwrites?: readonly (readonly [number, number])[];
+  /** Global sizes and element types of the results. Throws a UserError when the operands don't fit. */
+  infer(
+    types: readonly TensorType[],
+    attrs: Widened<A>,
+    context: { mesh: Mesh; body: Region | null },
+  ): TensorType[];
+  /** Gradients of the operands, made by calling ops; null for an operand that has none. Null: not differentiable. */
+  readonly gradient: ((context: GradientContext<Widened<A>>) => Gradients) | null;
+  cost(types: readonly TensorType[], attrs: Widened<A>, results: readonly TensorType[]): Cost;
+  /**
+   * Reference evaluation in float64 on plain arrays, slow and obviously right. `results` gives one rank's sizes.
+   * Null for ops with a body, which interpret.ts runs.
+   */
+  readonly eval:
+    | ((arrays: readonly NDArray[], attrs: Widened<A>, results: readonly (readonly number[])[]) => NDArray[])
+    | null;
+}
+
+/** The attributes with defaults filled in. Unknown names are our bug and throw. */
+export function completeAttrs(record: OpDefinition, given: Partial<Attrs>): Attrs {
+  const attrs: Record<string, AttrValue> = { ...record.attrs };
+  for (const [name, value] of Object.entries(given)) {
+    if (!(name in record.attrs)) throw new Error(`${record.name} has no attribute "${name}"`);
+    if (value !== undefined) attrs[name] = value;
+  }
+  return attrs;
+}

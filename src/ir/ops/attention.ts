@@ -1,0 +1,202 @@
+/** @file Scaled dot-product attention with grouped heads and a mask that the compiler can see, and its gradient. */
+import { type NDArray, zeros } from "../array.ts";
+import { defineOp } from "../define-op.ts";
+import { UserError } from "../error.ts";
+import type { Value } from "../graph.ts";
+import type { Gradients } from "../op.ts";
+import { sizesOf, type TensorType, tensor } from "../type.ts";
+import { bytesOf } from "./cost.ts";
+
+export interface AttentionAttrs {
+  readonly causal: boolean;
+  readonly window: number;
+  readonly scale: number;
+  readonly softcap: number;
+}
+
+const MASK_DOC =
+  "Query i sees key j where segments[i] = segments[j], and with `causal` j <= i, and with `window` w > 0 also " +
+  "i - j < w. `softcap` c > 0 replaces a score s by c tanh(s / c).";
+
+const attrs = { causal: true, window: 0, scale: 1, softcap: 0 };
+
+/** Whether query i may see key j of the same batch row. */
+export function isVisible(
+  i: number,
+  j: number,
+  segments: ArrayLike<number>,
+  row: number,
+  { causal, window }: AttentionAttrs,
+): boolean {
+  return segments[row + i] === segments[row + j] && (!causal || j <= i) && (window === 0 || i - j < window);
+}
+
+/** Number of (query, key) pairs of one document of `length` tokens that the mask lets through. */
+export function visiblePairs(
+  length: number,
+  { causal, window }: Pick<AttentionAttrs, "causal" | "window">,
+): number {
+  if (!causal) return length * length;
+  if (window === 0 || window >= length) return (length * (length + 1)) / 2;
+  return (window * (window + 1)) / 2 + (length - window) * window;
+}
+
+/** Sizes that all attention ops share. */
+function shapeOf(q: readonly number[], k: readonly number[]) {
+  const [batch, sequence, heads, width] = q;
+  return { batch, sequence, heads, width, kvHeads: k[2], group: heads / k[2] };
+}
+
+function checkOperands([q, k, v, segments]: readonly TensorType[]): void {
+  const [qs, ks, vs] = [q, k, v].map(sizesOf);
+  if (
+    qs.length !== 4 ||
+    ks.length !== 4 ||
+    ks.join() !== vs.join() ||
+    qs[0] !== ks[0] ||
+    qs[1] !== ks[1] ||
+    qs[3] !== ks[3]
+  ) {
+    throw new UserError(
+      `q [${qs.join(", ")}], k [${ks.join(", ")}], v [${vs.join(", ")}] don't fit together`,
+      {
+        remedy:
+          "They are [batch, sequence, heads, head_dim]; k and v are alike and may have fewer heads than q.",
+      },
+    );
+  }
+  if (qs[2] % ks[2] !== 0) {
+    throw new UserError(`${qs[2]} query heads can't share ${ks[2]} key heads evenly`, {
+      remedy: "The number of query heads must be a multiple of the number of key heads.",
+    });
+  }
+  if (sizesOf(segments).join() !== qs.slice(0, 2).join() || segments.dtype !== "i32") {
+    throw new UserError(`segments must be i32[${qs.slice(0, 2).join(", ")}]`);
+  }
+}
+
+/** Calls `visit` for every query row with the probabilities of the keys it sees (0 for the others). */
+function forEachRow(
+  [q, k, segments]: readonly NDArray[],
+  options: AttentionAttrs,
+  visit: (row: {
+    b: number;
+    i: number;
+    h: number;
+    g: number;
+    p: Float64Array;
+    slope: Float64Array;
+    lse: number;
+  }) => void,
+): void {
+  const { batch, sequence, heads, width, kvHeads, group } = shapeOf(q.sizes, k.sizes);
+  for (let b = 0; b < batch; b++) {
+    for (let h = 0; h < heads; h++) {
+      const g = Math.floor(h / group);
+      for (let i = 0; i < sequence; i++) {
+        const scores = new Float64Array(sequence).fill(-Infinity);
+        const slope = new Float64Array(sequence).fill(1);
+        for (let j = 0; j < sequence; j++) {
+          if (!isVisible(i, j, segments.data, b * sequence, options)) continue;
+          let dot = 0;
+          const qAt = ((b * sequence + i) * heads + h) * width;
+          const kAt = ((b * sequence + j) * kvHeads + g) * width;
+          for (let d = 0; d < width; d++) dot += q.data[qAt + d] * k.data[kAt + d];
+          const score = dot * options.scale;
+          const capped = options.softcap > 0 ? Math.tanh(score / options.softcap) : 0;
+          scores[j] = options.softcap > 0 ? options.softcap * capped : score;
+          slope[j] = options.scale * (1 - capped * capped);
+        }
+        const max = scores.reduce((a, c) => Math.max(a, c), -Infinity);
+        const lse = max + Math.log(scores.reduce((total, score) => total + Math.exp(score - max), 0));
+        visit({ b, i, h, g, p: scores.map((score) => Math.exp(score - lse)), slope, lse });
+      }
+    }
+  }
+}
+
+/** FLOPs of one product of scores' size, counting only visible pairs. */
+function pairFlops(q: TensorType, options: AttentionAttrs): number {
+  const [batch, sequence, heads, width] = sizesOf(q);
+  return 2 * batch * heads * width * visiblePairs(sequence, options);
+}
+
+export const attention = defineOp({
+  name: "attention",
+  doc:
+    "softmax(scale q k^T + mask) v over [batch, sequence, heads, head_dim], each key head shared by heads / key heads " +
+    `query heads; also the log-sum-exp of each row in f32. ${MASK_DOC} Computed in blocks (Dao 2023, arXiv:2307.08691).`,
+  operands: ["q", "k", "v", "segments"],
+  results: ["out", "lse"],
+  attrs,
+  sharding: "bs!(gr)d!, bs!gd!, bs!gd!, bs! -> bs(gr)d, bs(gr)",
+  infer: (types) => {
+    checkOperands(types);
+    return [tensor(types[0].dtype, sizesOf(types[0])), tensor("f32", sizesOf(types[0]).slice(0, 3))];
+  },
+  gradient: ({
+    operands: [q, k, v, segments],
+    results: [out, lse],
+    attrs: options,
+    grads: [dy],
+  }): Gradients => {
+    const [dq, dk, dv] = attention_grad(q, k, v, segments, out, lse, dy as Value, options);
+    return [dq, dk, dv, null];
+  },
+  cost: (types, options, results) => ({
+    flops: 2 * pairFlops(types[0], options),
+    bytes: bytesOf(types, results),
+  }),
+  eval: ([q, k, v, segments], options, [sizes, lseSizes]) => {
+    const [out, logSums] = [zeros(sizes), zeros(lseSizes)];
+    const { sequence, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
+    forEachRow([q, k, segments], options, ({ b, i, h, g, p, lse }) => {
+      const row = (b * sequence + i) * heads + h;
+      logSums.data[row] = lse;
+      for (let j = 0; j < sequence; j++) {
+        const vAt = ((b * sequence + j) * kvHeads + g) * width;
+        for (let d = 0; d < width; d++) out.data[row * width + d] += p[j] * v.data[vAt + d];
+      }
+    });
+    return [out, logSums];
+  },
+});
+
+export const attention_grad = defineOp({
+  name: "attention_grad",
+  doc: `Gradients of attention in q, k and v, the probabilities recomputed from lse. ${MASK_DOC}`,
+  operands: ["q", "k", "v", "segments", "out", "lse", "dy"],
+  results: ["dq", "dk", "dv"],
+  attrs,
+  sharding: "bs!(gr)d!, bs!gd!, bs!gd!, bs!, bs!(gr)d!, bs!(gr), bs!(gr)d! -> bs(gr)d, bsgd, bsgd",
+  infer: (types) => {
+    checkOperands(types);
+    return types.slice(0, 3).map((type) => tensor(type.dtype, sizesOf(type)));
+  },
+  gradient: null,
+  cost: (types, options, results) => ({
+    flops: 5 * pairFlops(types[0], options),
+    bytes: bytesOf(types, results),
+  }),
+  eval: ([q, k, v, segments, out, , dy], options, [qSizes, kSizes, vSizes]) => {
+    const [dq, dk, dv] = [zeros(qSizes), zeros(kSizes), zeros(vSizes)];
+    const { sequence, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
+    forEachRow([q, k, segments], options, ({ b, i, h, g, p, slope }) => {
+      const qAt = ((b * sequence + i) * heads + h) * width;
+      let delta = 0;
+      for (let d = 0; d < width; d++) delta += dy.data[qAt + d] * out.data[qAt + d];
+      for (let j = 0; j < sequence; j++) {
+        const kAt = ((b * sequence + j) * kvHeads + g) * width;
+        let dp = 0;
+        for (let d = 0; d < width; d++) dp += dy.data[qAt + d] * v.data[kAt + d];
+        const ds = p[j] * (dp - delta) * slope[j];
+        for (let d = 0; d < width; d++) {
+          dq.data[qAt + d] += ds * k.data[kAt + d];
+          dk.data[kAt + d] += ds * q.data[qAt + d];
+          dv.data[kAt + d] += p[j] * dy.data[qAt + d];
+        }
+      }
+    });
+    return [dq, dk, dv];
+  },
+});

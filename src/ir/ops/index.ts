@@ -1,0 +1,117 @@
+/** @file The vocabulary of the IR on one page. */
+import type { OpDefinition } from "../op.ts";
+import { attention, attention_grad } from "./attention.ts";
+import { all_gather, all_reduce, all_to_all, reduce_scatter } from "./collective.ts";
+import {
+  add,
+  cast,
+  div,
+  exp,
+  gelu,
+  gelu_grad,
+  log,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  relu,
+  relu_grad,
+  scale,
+  sigmoid,
+  silu,
+  silu_grad,
+  sqrt,
+  sub,
+  swiglu,
+  swiglu_grad_gate,
+  swiglu_grad_up,
+  tanh,
+} from "./elementwise.ts";
+import { embedding, embedding_grad, matmul } from "./linear.ts";
+import { cross_entropy, cross_entropy_grad } from "./loss.ts";
+import { offload, reload } from "./memory.ts";
+import { rms_norm, rms_norm_grad } from "./norm.ts";
+import { adamw } from "./optimizer.ts";
+import { rope, rope_table } from "./position.ts";
+import { broadcast, sum, sum_squares } from "./reduce.ts";
+import { fused, repeat, tile } from "./region.ts";
+import { concat, constant, merge_heads, pad, slice, split_heads, transpose } from "./shape.ts";
+
+/** Every op, by family. The keys are the names in the text, in the kernel tables and in C++. */
+export const ops = {
+  // arithmetic and activations
+  add,
+  sub,
+  mul,
+  div,
+  minimum,
+  maximum,
+  neg,
+  exp,
+  log,
+  sqrt,
+  tanh,
+  sigmoid,
+  scale,
+  cast,
+  relu,
+  relu_grad,
+  silu,
+  silu_grad,
+  gelu,
+  gelu_grad,
+  swiglu,
+  swiglu_grad_gate,
+  swiglu_grad_up,
+  // linear algebra and tables
+  matmul,
+  embedding,
+  embedding_grad,
+  // reductions
+  sum,
+  broadcast,
+  sum_squares,
+  // shapes
+  constant,
+  split_heads,
+  merge_heads,
+  transpose,
+  slice,
+  pad,
+  concat,
+  // what a decoder is made of
+  rms_norm,
+  rms_norm_grad,
+  rope_table,
+  rope,
+  attention,
+  attention_grad,
+  cross_entropy,
+  cross_entropy_grad,
+  adamw,
+  // layout and memory
+  all_to_all,
+  all_gather,
+  reduce_scatter,
+  all_reduce,
+  offload,
+  reload,
+  // bodies
+  repeat,
+  tile,
+  fused,
+} as const;
+
+export type OpName = keyof typeof ops;
+export const opNames = Object.keys(ops) as OpName[];
+
+/** The record of any op, its types erased. Throws for a name that is no op. */
+export function recordOf(name: string): OpDefinition {
+  const op = ops[name as OpName] as { record: unknown } | undefined;
+  if (!op) throw new Error(`there is no op "${name}"`);
+  return op.record as OpDefinition;
+}
+
+export function isOpName(name: string): name is OpName {
+  return Object.hasOwn(ops, name);
+}

@@ -1,0 +1,215 @@
+/** @file Ops that move or rename elements: heads, transpose, slice, concat, and constants. */
+import { addInto, generate, reshape, slice as sliceArray, stridesOf, zeros } from "../array.ts";
+import { defineOp } from "../define-op.ts";
+import { UserError } from "../error.ts";
+import type { Value } from "../graph.ts";
+import type { Gradients } from "../op.ts";
+import { type DType, sizesOf, tensor } from "../type.ts";
+import { bytesOf } from "./cost.ts";
+
+const LETTERS = "abcdefghijklmn";
+
+export const constant = defineOp({
+  name: "constant",
+  doc: "A tensor of sizes `dims` filled with `value`.",
+  operands: [],
+  attrs: { value: 0, dims: [] as readonly number[], dtype: "f32" },
+  sharding: "moves",
+  infer: (_types, { dims, dtype }) => [tensor(dtype as DType, dims)],
+  gradient: (): Gradients => [],
+  cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
+  eval: (_arrays, { value }, [sizes]) => [generate(sizes, () => value)],
+});
+
+export const split_heads = defineOp({
+  name: "split_heads",
+  doc: "[..., heads * d] read as [..., heads, d]. No bytes move.",
+  operands: ["x"],
+  attrs: { heads: 1 },
+  sharding: "...(hd) -> ...hd",
+  alias: true,
+  infer: ([x], { heads }) => {
+    const sizes = sizesOf(x);
+    const width = sizes.at(-1) ?? 0;
+    if (width % heads !== 0) {
+      throw new UserError(`a last dimension of ${width} can't be split into ${heads} heads`, {
+        remedy: `Use a number of heads that divides ${width}.`,
+      });
+    }
+    return [tensor(x.dtype, [...sizes.slice(0, -1), heads, width / heads])];
+  },
+  gradient: ({ grads: [dy] }): Gradients => [merge_heads(dy as Value)],
+  cost: () => ({ flops: 0, bytes: 0 }),
+  eval: ([x], _attrs, [sizes]) => [reshape(x, sizes)],
+});
+
+export const merge_heads = defineOp({
+  name: "merge_heads",
+  doc: "[..., heads, d] read as [..., heads * d]. No bytes move.",
+  operands: ["x"],
+  attrs: {},
+  sharding: "...hd -> ...(hd)",
+  alias: true,
+  infer: ([x]) => {
+    const sizes = sizesOf(x);
+    if (sizes.length < 2)
+      throw new UserError(`merge_heads needs two dimensions or more, not ${sizes.length}`);
+    return [tensor(x.dtype, [...sizes.slice(0, -2), sizes[sizes.length - 2] * sizes[sizes.length - 1]])];
+  },
+  gradient: ({ operands: [x], grads: [dy] }): Gradients => [
+    split_heads(dy as Value, { heads: sizesOf(x.type).at(-2) as number }),
+  ],
+  cost: () => ({ flops: 0, bytes: 0 }),
+  eval: ([x], _attrs, [sizes]) => [reshape(x, sizes)],
+});
+
+export const transpose = defineOp({
+  name: "transpose",
+  doc: "Reorders dimensions: dimension i of the result is dimension `order[i]` of x.",
+  operands: ["x"],
+  attrs: { order: [] as readonly number[] },
+  sharding: ({ order }) => `${LETTERS.slice(0, order.length)} -> ${order.map((at) => LETTERS[at]).join("")}`,
+  infer: ([x], { order }) => {
+    const sizes = sizesOf(x);
+    if ([...order].sort((a, b) => a - b).join() !== sizes.map((_, i) => i).join()) {
+      throw new UserError(`order [${order.join(", ")}] is not an order of ${sizes.length} dimensions`);
+    }
+    return [
+      tensor(
+        x.dtype,
+        order.map((at) => sizes[at]),
+      ),
+    ];
+  },
+  gradient: ({ attrs: { order }, grads: [dy] }): Gradients => [
+    transpose(dy as Value, { order: order.map((_, i) => order.indexOf(i)) }),
+  ],
+  cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
+  eval: ([x], { order }, [sizes]) => {
+    const strides = stridesOf(x.sizes);
+    return [
+      generate(sizes, (index) => x.data[index.reduce((offset, at, d) => offset + at * strides[order[d]], 0)]),
+    ];
+  },
+});
+
+/** Rule of an op that must see dimension `dim` of `rank` whole on both sides. */
+function wholeAt(dim: number, rank: number): string {
+  return [...LETTERS.slice(0, rank)].map((letter, i) => (i === dim ? "z!" : letter)).join("");
+}
+
+export const slice = defineOp({
+  name: "slice",
+  doc: "`length` elements of dimension `dim` from `start` on.",
+  operands: ["x"],
+  attrs: { dim: 0, start: 0, length: 1 },
+  sharding: ({ dim }, [x]) => `${wholeAt(dim, x.dims.length)} -> ${wholeAt(dim, x.dims.length)}`,
+  infer: ([x], { dim, start, length }) => {
+    const sizes = sizesOf(x);
+    if (dim < 0 || dim >= sizes.length || start < 0 || length < 1 || start + length > sizes[dim]) {
+      throw new UserError(
+        `elements ${start} to ${start + length} of dimension ${dim} lie outside [${sizes.join(", ")}]`,
+      );
+    }
+    return [
+      tensor(
+        x.dtype,
+        sizes.map((size, i) => (i === dim ? length : size)),
+      ),
+    ];
+  },
+  gradient: ({ operands: [x], attrs: { dim, start }, grads: [dy] }): Gradients => [
+    pad(dy as Value, { dim, start, size: sizesOf(x.type)[dim] }),
+  ],
+  cost: (_types, _attrs, results) => ({ flops: 0, bytes: 2 * bytesOf(results) }),
+  eval: ([x], { dim, start }, [sizes]) => [
+    sliceArray(
+      x,
+      sizes.map((_, i) => (i === dim ? start : 0)),
+      sizes,
+    ),
+  ],
+});
+
+export const pad = defineOp({
+  name: "pad",
+  doc: "x at `start` of dimension `dim`, which has `size` elements; the others are zero.",
+  operands: ["x"],
+  attrs: { dim: 0, start: 0, size: 1 },
+  sharding: ({ dim }, [x]) => `${wholeAt(dim, x.dims.length)} -> ${wholeAt(dim, x.dims.length)}`,
+  infer: ([x], { dim, start, size }) => {
+    const sizes = sizesOf(x);
+    if (dim < 0 || dim >= sizes.length || start < 0 || start + sizes[dim] > size) {
+      throw new UserError(`${sizes[dim]} elements at ${start} of dimension ${dim} don't fit into ${size}`);
+    }
+    return [
+      tensor(
+        x.dtype,
+        sizes.map((own, i) => (i === dim ? size : own)),
+      ),
+    ];
+  },
+  gradient: ({ operands: [x], attrs: { dim, start }, grads: [dy] }): Gradients => [
+    slice(dy as Value, { dim, start, length: sizesOf(x.type)[dim] }),
+  ],
+  cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
+  eval: ([x], { dim, start }, [sizes]) => {
+    const result = zeros(sizes);
+    addInto(
+      result,
+      x,
+      sizes.map((_, i) => (i === dim ? start : 0)),
+    );
+    return [result];
+  },
+});
+
+export const concat = defineOp({
+  name: "concat",
+  doc: "The operands one after the other along dimension `dim`.",
+  operands: ["...xs"],
+  attrs: { dim: 0 },
+  sharding: ({ dim }, types) =>
+    `${wholeAt(dim, types[0].dims.length)}* -> ${wholeAt(dim, types[0].dims.length)}`,
+  infer: (types, { dim }) => {
+    const sizes = types.map(sizesOf);
+    const others = (own: readonly number[]) => own.filter((_, i) => i !== dim).join();
+    if (sizes.some((own) => own.length !== sizes[0].length || others(own) !== others(sizes[0]))) {
+      throw new UserError(
+        `[${sizes.map((own) => own.join(", ")).join("], [")}] can't be joined along dimension ${dim}`,
+        {
+          remedy: "All other dimensions must have equal sizes.",
+        },
+      );
+    }
+    const total = sizes.reduce((all, own) => all + own[dim], 0);
+    return [
+      tensor(
+        types[0].dtype,
+        sizes[0].map((size, i) => (i === dim ? total : size)),
+      ),
+    ];
+  },
+  gradient: ({ operands, attrs: { dim }, grads: [dy] }): Gradients => {
+    let start = 0;
+    return operands.map((operand) => {
+      const length = sizesOf(operand.type)[dim];
+      start += length;
+      return slice(dy as Value, { dim, start: start - length, length });
+    });
+  },
+  cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
+  eval: (arrays, { dim }, [sizes]) => {
+    const result = zeros(sizes);
+    let start = 0;
+    for (const x of arrays) {
+      addInto(
+        result,
+        x,
+        sizes.map((_, i) => (i === dim ? start : 0)),
+      );
+      start += x.sizes[dim];
+    }
+    return [result];
+  },
+});

@@ -1,0 +1,224 @@
+/** @file Says what is wrong with a graph, property by property. A property is a named predicate with a one-line meaning. */
+import { inferTypes } from "./build.ts";
+import { UserError } from "./error.ts";
+import type { Graph, Node, Region, Value } from "./graph.ts";
+import { layoutComplaints } from "./layout.ts";
+import { isOpName, recordOf } from "./ops/index.ts";
+import { degreeOf, type Mesh, printType, sameType, type TensorType } from "./type.ts";
+
+/** One thing that is wrong: at which value, and from which line of the model. */
+export interface Complaint {
+  readonly property: PropertyName;
+  readonly value: string;
+  readonly loc: string;
+  readonly message: string;
+}
+
+type Check = (graph: Graph, complain: (value: string, loc: string, message: string) => void) => void;
+
+interface Property {
+  readonly meaning: string;
+  readonly check: Check;
+}
+
+/** The properties that passes require and establish; `typed` holds always. */
+export const properties = {
+  typed: {
+    meaning: "names are unique, values are defined before use, and every type is what the op's record infers",
+    check: checkTyped,
+  },
+  "laid-out": {
+    meaning: "every op can run on each rank's share of its operands",
+    check: checkLayouts,
+  },
+  flat: {
+    meaning: "no layers are rolled up: there is no repeat over parameters",
+    check: (graph, complain) => {
+      for (const node of graph.nodes) {
+        const rolled =
+          node.op === "repeat" &&
+          graph.params.some(
+            (p) => p.role === "param" && node.operands.includes(p.value) && p.value.type.times !== null,
+          );
+        if (rolled) complain(node.results[0]?.name ?? "", node.loc, "repeat over layers is still rolled up");
+      }
+    },
+  },
+  differentiated: {
+    meaning: "the gradient of every parameter is an output",
+    check: (graph, complain) => {
+      const names = new Set(graph.outputs.map((output) => output.name));
+      const updated = new Set(graph.updates.map((update) => update.param));
+      for (const { role, value } of graph.params) {
+        if (role === "param" && !names.has(`d.${value.name}`) && !updated.has(value))
+          complain(value.name, "", "there is no gradient");
+      }
+    },
+  },
+  updated: {
+    meaning: "every parameter has an update",
+    check: (graph, complain) => {
+      const updated = new Set(graph.updates.map((update) => update.param));
+      for (const { role, value } of graph.params) {
+        if (role !== "input" && !updated.has(value)) complain(value.name, "", "there is no update");
+      }
+    },
+  },
+} as const satisfies Record<string, Property>;
+
+export type PropertyName = keyof typeof properties;
+
+/** Everything that contradicts the given properties, the most basic first. */
+export function verify(graph: Graph, names: readonly PropertyName[] = ["typed"]): Complaint[] {
+  const complaints: Complaint[] = [];
+  for (const property of names) {
+    const check: Check = properties[property].check;
+    check(graph, (value, loc, message) => complaints.push({ property, value, loc, message }));
+  }
+  return complaints;
+}
+
+/** A complaint as a person reads it: `llama.ts:35: %a: attention needs dimension s whole, ...`. */
+export function printComplaint({ loc, value, message }: Complaint): string {
+  return `${loc === "" ? "" : `${loc}: `}${value === "" ? "" : `%${value}: `}${message}`;
+}
+
+function checkTyped(graph: Graph, complain: Parameters<Check>[1]): void {
+  const scope = new Map<string, Value>();
+  for (const { value } of graph.params) define(scope, value, "", complain);
+  checkNodes(graph.nodes, scope, graph.mesh, complain);
+  for (const value of [...graph.outputs, ...graph.updates].map((exit) => exit.value))
+    use(scope, value, "", complain);
+  for (const { param, value } of graph.updates) {
+    if (!sameType(param.type, value.type)) {
+      complain(
+        param.name,
+        "",
+        `is ${printType(param.type)} but its update %${value.name} is ${printType(value.type)}`,
+      );
+    }
+  }
+}
+
+function define(scope: Map<string, Value>, value: Value, loc: string, complain: Parameters<Check>[1]): void {
+  if (scope.has(value.name)) complain(value.name, loc, "is defined twice");
+  scope.set(value.name, value);
+}
+
+function use(
+  scope: ReadonlyMap<string, Value>,
+  value: Value,
+  loc: string,
+  complain: Parameters<Check>[1],
+): void {
+  const known = scope.get(value.name);
+  if (!known) complain(value.name, loc, "is used before it is defined");
+  else if (known !== value) complain(value.name, loc, "is used, but another value has that name here");
+}
+
+function checkNodes(
+  nodes: readonly Node[],
+  scope: Map<string, Value>,
+  mesh: Mesh,
+  complain: Parameters<Check>[1],
+): void {
+  for (const node of nodes) {
+    const at = node.results[0]?.name ?? node.op;
+    for (const operand of node.operands) use(scope, operand, node.loc, complain);
+    if (!isOpName(node.op)) {
+      complain(at, node.loc, `there is no op "${node.op}"`);
+      continue;
+    }
+    if (node.op !== "repeat" && node.operands.some((operand) => operand.type.times !== null)) {
+      complain(at, node.loc, "a family of tensors goes into repeat only");
+    }
+    if (node.body) checkRegion(node.body, mesh, complain);
+    checkTypes(node, mesh, complain);
+    for (const result of node.results) define(scope, result, node.loc, complain);
+  }
+}
+
+function checkRegion(region: Region, mesh: Mesh, complain: Parameters<Check>[1]): void {
+  const scope = new Map<string, Value>();
+  for (const param of region.params) define(scope, param, "", complain);
+  checkNodes(region.nodes, scope, mesh, complain);
+  for (const value of region.returns) use(scope, value, "", complain);
+}
+
+function checkTypes(node: Node, mesh: Mesh, complain: Parameters<Check>[1]): void {
+  const at = node.results[0]?.name ?? node.op;
+  let types: TensorType[];
+  try {
+    types = inferTypes(recordOf(node.op), node.operands, node.attrs, mesh, node.body, "");
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    complain(at, node.loc, `${node.op}: ${error.message}`);
+    return;
+  }
+  if (types.length !== node.results.length) {
+    complain(at, node.loc, `${node.op} has ${types.length} results, not ${node.results.length}`);
+    return;
+  }
+  node.results.forEach((result, i) => {
+    if (!sameType(result.type, types[i])) {
+      complain(
+        result.name,
+        node.loc,
+        `is ${printType(result.type)}, but ${node.op} gives ${printType(types[i])}`,
+      );
+    }
+    for (const dim of result.type.dims) {
+      if (dim.size % degreeOf(dim, mesh) !== 0) {
+        complain(
+          result.name,
+          node.loc,
+          `${dim.size} can't be shared evenly by the ${degreeOf(dim, mesh)} ranks of ${dim.axes.join(", ")}`,
+        );
+      }
+    }
+  });
+}
+
+/** Ops on which a sum may be taken before or after: they pass a partial sum on. */
+const LINEAR = new Set([
+  "add",
+  "sub",
+  "neg",
+  "scale",
+  "cast",
+  "split_heads",
+  "merge_heads",
+  "transpose",
+  "sum",
+  "broadcast",
+  "slice",
+  "pad",
+  "concat",
+]);
+
+function checkLayouts(graph: Graph, complain: Parameters<Check>[1]): void {
+  const visit = (nodes: readonly Node[]): void => {
+    for (const node of nodes) {
+      const record = recordOf(node.op);
+      if (node.body) visit(node.body.nodes);
+      const types = node.operands.map((operand) => operand.type);
+      const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(node.attrs, types);
+      if (rule === "moves" || rule === "body") continue;
+      const nameOf = (index: number) =>
+        record.operands[Math.min(index, record.operands.length - 1)].replace("...", "");
+      for (const { operand, message } of layoutComplaints(rule, types)) {
+        complain(node.results[0].name, node.loc, `${node.op}: ${nameOf(operand)} ${message}`);
+      }
+      const partial = types.findIndex((type) => type.partial.length > 0);
+      if (partial >= 0 && !LINEAR.has(node.op)) {
+        const axes = types[partial].partial.join(", ");
+        complain(
+          node.results[0].name,
+          node.loc,
+          `${node.op}: ${nameOf(partial)} is still to be summed over ${axes}`,
+        );
+      }
+    }
+  };
+  visit(graph.nodes);
+}
