@@ -22,6 +22,8 @@ export class Builder {
   /** Name on which unnamed results are based: of the value that a pass is replacing. */
   serving = "t";
   readonly #names: Set<string>;
+  /** Values made here, which only this builder may still rename. */
+  readonly #made = new Set<Value>();
 
   constructor(mesh: Mesh, reserved: Iterable<string> = []) {
     this.mesh = mesh;
@@ -36,10 +38,12 @@ export class Builder {
     return name;
   }
 
-  /** Takes exactly this name, reserved before by whoever calls. */
-  claim(name: string): string {
+  /** Gives a value that this builder made another name, exactly `name`; a value from elsewhere keeps its own. */
+  rename(value: Value, name: string): void {
+    if (!this.#made.has(value)) return;
+    this.#names.delete(value.name);
     this.#names.add(name);
-    return name;
+    (value as { name: string }).name = name;
   }
 
   param(role: Role, name: string, type: TensorType, init = ""): Value {
@@ -63,7 +67,9 @@ export class Builder {
     const base = wishes[0] ?? (record.identity ? operands[0].name : this.serving);
     const results = types.map((type, index) => {
       const wish = wishes[index] ?? (index === 0 ? base : `${base}.${record.results[index] ?? index}`);
-      return { name: this.unique(wish), type };
+      const result = { name: this.unique(wish), type };
+      this.#made.add(result);
+      return result;
     });
     const node: Node = { op: record.name, operands, attrs, results, body, loc };
     this.nodes.push(node);

@@ -107,7 +107,9 @@ function rewriteNodes(
     changed = true;
     const values = Array.isArray(replacement) ? (replacement as readonly Value[]) : [replacement as Value];
     node.results.forEach((result, i) => {
-      env.set(result, takeName(values[i], result.name, builder));
+      // What was made just now takes the name; a value that stood there before keeps its own.
+      if (values[i].name.startsWith(`${result.name}.`)) builder.rename(values[i], result.name);
+      env.set(result, values[i]);
     });
   }
   return changed;
@@ -156,31 +158,4 @@ function namedOperands(op: string, operands: readonly Value[]): Record<string, V
       name.startsWith("...") ? [name.slice(3), operands.slice(i)] : [name, operands[i]],
     ),
   );
-}
-
-/**
- * Gives the name of a replaced value to what replaces it, if that was made just now; a value that was there before keeps
- * its own. The node is swapped for a copy, so nothing that anyone else holds changes.
- */
-function takeName(value: Value, name: string, builder: Builder): Value {
-  for (let at = builder.nodes.length - 1; at >= 0; at--) {
-    const node = builder.nodes[at];
-    const index = node.results.indexOf(value);
-    if (index < 0) continue;
-    if (!value.name.startsWith(`${name}.`) && value.name !== name) return value;
-    const renamed = { name, type: value.type };
-    const results = node.results.map((result, i) => (i === index ? renamed : result));
-    builder.nodes[at] = { ...node, results };
-    for (let later = at + 1; later < builder.nodes.length; later++) {
-      const user = builder.nodes[later];
-      if (user.operands.includes(value)) {
-        builder.nodes[later] = {
-          ...user,
-          operands: user.operands.map((operand) => (operand === value ? renamed : operand)),
-        };
-      }
-    }
-    return renamed;
-  }
-  return value;
 }

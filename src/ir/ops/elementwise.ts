@@ -212,39 +212,34 @@ export const [gelu, gelu_grad] = activation(
   },
 );
 
-/** The derivatives of swiglu in its two operands, one op each: results of fused chains are single. */
-const swigluPart = (name: string, doc: string, f: (gate: number, up: number, dy: number) => number) =>
-  defineOp({
-    name,
-    doc,
-    operands: ["gate", "up", "dy"],
-    attrs: {},
-    sharding: broadcastRule,
-    elementwise: true,
-    overwrites: [
-      [0, 0],
-      [0, 1],
-      [0, 2],
-    ],
-    infer: (types) => [broadcastType(types)],
-    gradient: null,
-    cost: (types, _attrs, results) => ({ flops: 8 * elements(results[0]), bytes: bytesOf(types, results) }),
-    eval: (arrays) => evalElementwise(arrays, f),
-  });
+export const swiglu_grad_gate = defineOp({
+  name: "swiglu_grad_gate",
+  doc: "Gradient of swiglu in gate: dy * up * silu'(gate).",
+  operands: ["gate", "up", "dy"],
+  attrs: {},
+  sharding: broadcastRule,
+  elementwise: true,
+  overwrites: [
+    [0, 0],
+    [0, 1],
+    [0, 2],
+  ],
+  infer: (types) => [broadcastType(types)],
+  gradient: null,
+  cost: (types, _attrs, results) => ({ flops: 8 * elements(results[0]), bytes: bytesOf(types, results) }),
+  eval: (arrays) =>
+    evalElementwise(arrays, (gate, up, dy) => {
+      const s = sigmoidOf(gate);
+      return dy * up * s * (1 + gate * (1 - s));
+    }),
+});
 
-export const swiglu_grad_gate = swigluPart(
-  "swiglu_grad_gate",
-  "gradient of swiglu in gate: dy * up * silu'(gate)",
-  (gate, up, dy) => {
-    const s = sigmoidOf(gate);
-    return dy * up * s * (1 + gate * (1 - s));
-  },
-);
-export const swiglu_grad_up = swigluPart(
-  "swiglu_grad_up",
-  "gradient of swiglu in up: dy * silu(gate)",
-  (gate, _up, dy) => dy * gate * sigmoidOf(gate),
-);
+export const swiglu_grad_up = binary({
+  name: "swiglu_grad_up",
+  doc: "gradient of swiglu in up: silu(a) * b, where a is gate and b is dy",
+  f: (gate, dy) => gate * sigmoidOf(gate) * dy,
+  gradient: null,
+});
 
 export const swiglu = defineOp({
   name: "swiglu",
@@ -260,7 +255,7 @@ export const swiglu = defineOp({
   infer: (types) => [broadcastType(types)],
   gradient: ({ operands: [gate, up], grads: [dy] }): Gradients => [
     swiglu_grad_gate(gate, up, dy as Value),
-    swiglu_grad_up(gate, up, dy as Value),
+    swiglu_grad_up(gate, dy as Value),
   ],
   cost: (types, _attrs, results) => ({ flops: 5 * elements(results[0]), bytes: bytesOf(types, results) }),
   eval: (arrays) => evalElementwise(arrays, (gate, up) => gate * sigmoidOf(gate) * up),

@@ -1,0 +1,277 @@
+/** @file Turns a plan into C++: a view in which every string and number is final, and the templates that print it. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import nunjucks from "nunjucks";
+import type { Node } from "../../ir/graph.ts";
+import type { OpName } from "../../ir/ops/index.ts";
+import { lanes, type Plan, printStep, type Slot, type Step } from "../../ir/plan.ts";
+import { type DType, localBytes, sizesOf } from "../../ir/type.ts";
+import { type ElementwiseKernel, elementwiseKernel, floatLiteral } from "./elementwise.ts";
+import { type Kernel, kernels } from "./kernels.ts";
+
+export interface Source {
+  /** File name within the build directory. */
+  readonly path: string;
+  readonly text: string;
+}
+
+export interface EmitOptions {
+  /** OpenMP threads per rank for which workspaces were planned. */
+  readonly threads: number;
+  /** FLOPs of the model in one optimizer step, all ranks: causal, without recompute. */
+  readonly modelFlops: number;
+}
+
+/** Calls per generated function: g++ needs time that grows faster than a function's length. */
+const CALLS_PER_FUNCTION = 200;
+const FUNCTIONS_PER_FILE = 8;
+
+interface StepView {
+  readonly comment: string;
+  readonly index: number;
+  readonly waits: readonly number[];
+  readonly call: string;
+  readonly signals: readonly number[];
+}
+
+interface FunctionView {
+  readonly name: string;
+  readonly steps: readonly StepView[];
+}
+
+/** What a lane runs: functions, in loops. */
+interface LaneLine {
+  readonly indent: string;
+  readonly text: string;
+}
+
+interface LaneView {
+  readonly name: string;
+  readonly lines: readonly LaneLine[];
+}
+
+/** Everything that the templates print. */
+interface ProgramView {
+  readonly name: string;
+  readonly hash: string;
+  readonly deviceBytes: number;
+  readonly hostBytes: number;
+  readonly axes: readonly { readonly name: string; readonly degree: number }[];
+  readonly tensors: readonly Readonly<Record<string, string | number>>[];
+  readonly lanes: readonly LaneView[];
+  readonly functions: readonly FunctionView[];
+  readonly events: number;
+  readonly steps: readonly { readonly name: string; readonly lane: string }[];
+  readonly constants: readonly { readonly name: string; readonly values: string }[];
+  readonly loops: readonly ElementwiseKernel[];
+  readonly loopDepth: number;
+  readonly modelFlops: string;
+  readonly threads: number;
+}
+
+const POINTERS: Readonly<Record<DType, string>> = { f32: "f32", bf16: "b16", i32: "i32" };
+
+/** The sources of one program. Equal plans give equal bytes. */
+export function emitCpu(plan: Plan, options: EmitOptions): Source[] {
+  const view = viewOf(plan, options);
+  const render = (template: string, context: object) => environment().render(template, context);
+  const files: FunctionView[][] = [];
+  for (let at = 0; at < view.functions.length; at += FUNCTIONS_PER_FILE)
+    files.push(view.functions.slice(at, at + FUNCTIONS_PER_FILE));
+  const sources = [
+    { path: "program.h", text: render("program.h.njk", view) },
+    { path: "elementwise.cc", text: render("elementwise.cc.njk", view) },
+    ...files.map((functions, i) => ({
+      path: `steps_${i}.cc`,
+      text: render("steps.cc.njk", { ...view, functions }),
+    })),
+  ];
+  const hash = createHash("sha256");
+  for (const { text } of sources) hash.update(text);
+  return [
+    ...sources,
+    {
+      path: "program.cc",
+      text: render("program.cc.njk", { ...view, hash: hash.digest("hex").slice(0, 16) }),
+    },
+  ];
+}
+
+let shared: nunjucks.Environment | null = null;
+
+function environment(): nunjucks.Environment {
+  if (shared) return shared;
+  const directory = new URL("./", import.meta.url);
+  const loader: nunjucks.ILoader = {
+    getSource: (name) => ({
+      src: readFileSync(fileURLToPath(new URL(name, directory)), "utf8"),
+      path: name,
+      noCache: false,
+    }),
+  };
+  shared = new nunjucks.Environment(loader, {
+    autoescape: false,
+    throwOnUndefined: true,
+    trimBlocks: true,
+    lstripBlocks: true,
+  });
+  return shared;
+}
+
+function viewOf(plan: Plan, { threads, modelFlops }: EmitOptions): ProgramView {
+  const constants = new Map<string, string>();
+  const loops = new Map<string, ElementwiseKernel>();
+  const events = eventsOf(plan);
+  const context = {
+    floats(values: readonly number[]): string {
+      const text = values.map(floatLiteral).join(", ");
+      if (!constants.has(text)) constants.set(text, `kConstants${constants.size}`);
+      return constants.get(text) as string;
+    },
+    loop(node: Node): string {
+      const kernel = elementwiseKernel(node, plan.mesh);
+      const { comments: _, ...code } = kernel;
+      const key = JSON.stringify(code);
+      if (!loops.has(key)) loops.set(key, { ...kernel, name: `elementwise_${loops.size}` });
+      return (loops.get(key) as ElementwiseKernel).name;
+    },
+  };
+  const calls = new Map(plan.steps.map((step) => [step.index, callOf(step, plan, context)]));
+  const views = new Map<number, StepView>();
+  for (const step of plan.steps) {
+    const waits = step.waits.map((before) => events.get(before) as number);
+    const event = events.get(step.index);
+    const comment = printStep(plan, step).trim().replace(/ +/g, " ");
+    views.set(step.index, {
+      comment,
+      index: step.index,
+      waits,
+      call: calls.get(step.index) as string,
+      signals: event === undefined ? [] : [event],
+    });
+  }
+  const functions: FunctionView[] = [];
+  const laneViews = lanes
+    .filter((lane) => lane === "compute" || plan.steps.some((step) => step.lane === lane))
+    .map((lane): LaneView => {
+      const own = plan.steps.filter((step) => step.lane === lane);
+      return { name: lane, lines: block(lane, own, 0, plan, views, functions) };
+    });
+  return {
+    name: plan.name,
+    hash: "",
+    deviceBytes: plan.deviceBytes,
+    hostBytes: plan.hostBytes,
+    axes: [...plan.mesh].map(([name, degree]) => ({ name, degree })),
+    tensors: plan.tensors.map((_, i) => tensorView(plan, i)),
+    lanes: laneViews,
+    functions,
+    events: events.size,
+    steps: plan.steps.map((step) => ({
+      name: `${step.node.op} %${step.node.results[0]?.name ?? ""}`,
+      lane: step.lane,
+    })),
+    constants: [...constants].map(([values, name]) => ({ name, values })),
+    loops: [...loops.values()],
+    loopDepth: Math.max(1, ...plan.steps.map((step) => step.loops.length)),
+    modelFlops: modelFlops.toPrecision(17),
+    threads,
+  };
+}
+
+/** One event for every step that a step on another lane waits for. */
+function eventsOf(plan: Plan): Map<number, number> {
+  const awaited = [...new Set(plan.steps.flatMap((step) => step.waits))].sort((a, b) => a - b);
+  return new Map(awaited.map((step, event) => [step, event]));
+}
+
+function tensorView(plan: Plan, index: number): Record<string, string | number> {
+  const { name, role, type, init, buffer } = plan.tensors[index];
+  const [kind, std] = init === "" ? ["none", "0"] : init.split(" ");
+  const pad = (values: readonly (string | number)[], filler: string | number) =>
+    [...values, ...new Array(8 - values.length).fill(filler)].join(", ");
+  return {
+    name: JSON.stringify(name),
+    role: role === "param" ? "parameter" : role,
+    dtype: type.dtype,
+    memory: type.memory,
+    init: role === "state" ? "zeros" : kind,
+    std: floatLiteral(Number(std ?? 0)),
+    rank: type.dims.length,
+    dims: pad(sizesOf(type), 1),
+    axes: pad(
+      type.dims.map((dim) => JSON.stringify(dim.axes.join(","))),
+      '""',
+    ),
+    times: type.times ?? 1,
+    offset: plan.buffers[buffer].offset,
+    bytes: localBytes(type, plan.mesh),
+  };
+}
+
+function pointer(slot: Slot, plan: Plan): string {
+  const { offset, memory } = plan.buffers[slot.buffer];
+  const moves = slot.strides
+    .map((stride, depth) => (stride === 0 ? "" : ` + turn[${depth}] * ${stride}`))
+    .join("");
+  return `${memory === "device" ? "d" : "h"}.${POINTERS[slot.type.dtype]}(${offset}${moves})`;
+}
+
+function callOf(
+  step: Step,
+  plan: Plan,
+  context: { floats(values: readonly number[]): string; loop(node: Node): string },
+): string {
+  const { node } = step;
+  const kernel = kernels[node.op as OpName] as unknown as Kernel<"add">;
+  return kernel.emit(node as never, {
+    ...context,
+    mesh: plan.mesh,
+    inputs: step.inputs.map((slot) => pointer(slot, plan)),
+    outputs: step.outputs.map((slot) => pointer(slot, plan)),
+    workspace: step.workspace ? pointer(step.workspace, plan) : "nullptr",
+  });
+}
+
+/** The lines of a lane for `steps`, which are all inside the same `depth` loops; functions are cut on the way. */
+function block(
+  lane: string,
+  steps: readonly Step[],
+  depth: number,
+  plan: Plan,
+  views: ReadonlyMap<number, StepView>,
+  functions: FunctionView[],
+): LaneLine[] {
+  const lines: LaneLine[] = [];
+  const indent = "  ".repeat(depth + 1);
+  let straight: StepView[] = [];
+  const flush = () => {
+    if (straight.length === 0) return;
+    const name = `${lane}_${functions.length}`;
+    functions.push({ name, steps: straight });
+    lines.push({ indent, text: `${name}(rank, turn);` });
+    straight = [];
+  };
+  for (let at = 0; at < steps.length; ) {
+    const loop = steps[at].loops[depth];
+    if (loop === undefined) {
+      straight.push(views.get(steps[at].index) as StepView);
+      if (straight.length === CALLS_PER_FUNCTION) flush();
+      at++;
+      continue;
+    }
+    flush();
+    let end = at;
+    while (end < steps.length && steps[end].loops[depth] === loop) end++;
+    lines.push({
+      indent,
+      text: `for (turn[${depth}] = 0; turn[${depth}] < ${plan.loops[loop].times}; ++turn[${depth}]) {`,
+    });
+    lines.push(...block(lane, steps.slice(at, end), depth + 1, plan, views, functions));
+    lines.push({ indent, text: "}" });
+    at = end;
+  }
+  flush();
+  return lines;
+}

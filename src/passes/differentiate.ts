@@ -1,0 +1,186 @@
+/**
+ * @file Reverse-mode differentiation: appends the backward of the graph, node by node in reverse order.
+ *
+ * The output `loss_sum` begins with gradient 1; each node's record turns the gradients of its results into those of its
+ * operands, and a value that is read more than once gets the sum:
+ *
+ *     %y = matmul %x, %w transpose_b=true          : f32[1, 8, 16]
+ *
+ *   gives, where %d.y is known,
+ *
+ *     %d.x = matmul %d.y, %w                       : f32[1, 8, 4]
+ *     %d.w = matmul %d.y, %x transpose_a=true      : f32[16, 4]
+ *
+ * Gradients are of the *sum* of the losses, not of their mean: sums add up over micro batches, tiles and ranks without
+ * knowing how the tokens were shared out, and the optimizer divides once by the number of labelled tokens. The graph
+ * gets an output `d.NAME` for every parameter. What forward computes and backward reads stays alive in between; which
+ * of it to keep is for later passes to decide. A `tile` gets a tile as its gradient, whose body runs forward again.
+ */
+import { Builder, building } from "../ir/build.ts";
+import { UserError } from "../ir/error.ts";
+import type { Graph, Node, Output, Region, Value } from "../ir/graph.ts";
+import { ops, recordOf } from "../ir/ops/index.ts";
+import { isFloat, sizesOf } from "../ir/type.ts";
+import { definePass } from "./pass.ts";
+
+export const differentiate = definePass({
+  name: "differentiate",
+  summary: "appends the gradient of the loss in every parameter",
+  numerics: "exact",
+  requires: ["flat"],
+  establishes: ["differentiated"],
+  options: { loss: "loss_sum" },
+
+  run(graph, { loss }) {
+    const output = graph.outputs.find(({ name }) => name === loss);
+    if (!output)
+      throw new UserError(`the graph has no output "${loss}" to differentiate`, {
+        remedy: "A model's forward returns cross_entropy(...).",
+      });
+    const builder = continued(graph);
+    const weights = graph.params.filter(({ role }) => role === "param").map(({ value }) => value);
+    const seed = building(builder, () =>
+      ops.constant({ value: 1, dtype: "f32" }, { name: `d.${output.value.name}` }),
+    );
+    const grads = new Map<Value, Value>([[output.value, seed]]);
+    backward(graph.nodes, new Set(weights), grads, builder);
+    const outputs = weights.map(
+      (weight): Output => ({
+        name: `d.${weight.name}`,
+        value: grads.get(weight) ?? noGradient(weight, builder),
+      }),
+    );
+    return { ...graph, nodes: builder.nodes, outputs: [...graph.outputs, ...outputs] };
+  },
+});
+
+/** A builder that goes on where the graph ends. */
+function continued(graph: Graph): Builder {
+  const names = [
+    ...graph.params.map(({ value }) => value.name),
+    ...graph.nodes.flatMap((node) => node.results.map(({ name }) => name)),
+  ];
+  const builder = new Builder(graph.mesh, names);
+  builder.nodes.push(...graph.nodes);
+  return builder;
+}
+
+function noGradient(weight: Value, builder: Builder): Value {
+  return building(builder, () =>
+    ops.constant({ dims: sizesOf(weight.type), dtype: weight.type.dtype }, { name: `d.${weight.name}` }),
+  );
+}
+
+/** Values that depend on one of `sources`: only they need a gradient. */
+function reached(nodes: readonly Node[], sources: ReadonlySet<Value>): Set<Value> {
+  const reach = new Set(sources);
+  for (const node of nodes) {
+    if (node.operands.some((operand) => reach.has(operand))) {
+      for (const result of node.results) if (isFloat(result.type)) reach.add(result);
+    }
+  }
+  return reach;
+}
+
+/** Appends the backward of `nodes` to `builder`, adding to `grads` the gradient of everything that leads to `sources`. */
+function backward(
+  nodes: readonly Node[],
+  sources: ReadonlySet<Value>,
+  grads: Map<Value, Value>,
+  builder: Builder,
+): void {
+  const reach = reached(nodes, sources);
+  for (const node of [...nodes].reverse()) {
+    if (
+      !node.results.some((result) => grads.has(result)) ||
+      !node.results.some((result) => reach.has(result))
+    )
+      continue;
+    builder.loc = node.loc;
+    builder.serving = `d.${node.results[0].name}`;
+    const operandGrads = building(builder, () => gradientsOf(node, grads, reach, builder));
+    node.operands.forEach((operand, i) => {
+      const grad = operandGrads[i];
+      if (grad && reach.has(operand)) accumulate(operand, grad, grads, builder);
+    });
+  }
+}
+
+function accumulate(operand: Value, grad: Value, grads: Map<Value, Value>, builder: Builder): void {
+  const before = grads.get(operand);
+  const name = `d.${operand.name}`;
+  if (!before && grad.name.startsWith("d.") && ![...grads.values()].includes(grad))
+    builder.rename(grad, builder.unique(name));
+  const total = before ? building(builder, () => ops.add(before, grad, {}, { name })) : grad;
+  grads.set(operand, total);
+}
+
+function gradientsOf(
+  node: Node,
+  grads: ReadonlyMap<Value, Value>,
+  reach: ReadonlySet<Value>,
+  builder: Builder,
+): (Value | null)[] {
+  if (node.op === "tile" && node.body) return tileGradient(node, node.body, grads, reach, builder);
+  const { gradient } = recordOf(node.op);
+  if (!gradient)
+    throw new UserError(`${node.op} has no gradient`, {
+      location: node.loc,
+      remedy: "Use it only where no parameter's gradient passes.",
+    });
+  return gradient({
+    operands: node.operands,
+    results: node.results,
+    attrs: node.attrs,
+    grads: node.results.map((result) => grads.get(result) ?? null),
+    body: node.body,
+  });
+}
+
+/** The gradient of a tile: a tile over the same parts whose body runs forward and then backward. */
+function tileGradient(
+  node: Node,
+  body: Region,
+  grads: ReadonlyMap<Value, Value>,
+  reach: ReadonlySet<Value>,
+  builder: Builder,
+): (Value | null)[] {
+  const { tiles, split, join } = node.attrs as {
+    tiles: number;
+    split: readonly number[];
+    join: readonly number[];
+  };
+  const inner = new Builder(
+    builder.mesh,
+    [...body.params, ...body.nodes.flatMap((own) => own.results)].map(({ name }) => name),
+  );
+  inner.nodes.push(...body.nodes);
+  const given = node.results.flatMap((result, i) =>
+    grads.has(result) ? [{ i, grad: grads.get(result) as Value }] : [],
+  );
+  const seeds = new Map<Value, Value>();
+  const params = given.map(({ i }) => {
+    const seed = { name: inner.unique(`d.${body.returns[i].name}`), type: body.returns[i].type };
+    seeds.set(body.returns[i], seed);
+    return seed;
+  });
+  const wanted = node.operands.flatMap((operand, i) => (reach.has(operand) ? [i] : []));
+  backward(body.nodes, new Set(wanted.map((i) => body.params[i])), seeds, inner);
+  // Sums over tiles are made in f32, whatever the element type of the weight.
+  const returns = wanted.map((i) => {
+    const grad = seeds.get(body.params[i]) ?? noGradient(body.params[i], inner);
+    return split[i] < 0 && grad.type.dtype === "bf16"
+      ? building(inner, () => ops.cast(grad, { dtype: "f32" }))
+      : grad;
+  });
+  const operands = [...node.operands, ...given.map(({ grad }) => grad)];
+  const results = building(builder, () =>
+    builder.add(
+      recordOf("tile"),
+      operands,
+      { tiles, split: [...split, ...given.map(({ i }) => join[i])], join: wanted.map((i) => split[i]) },
+      { body: inner.region([...body.params, ...params], returns) },
+    ),
+  ).results;
+  return node.operands.map((_, i) => (wanted.includes(i) ? results[wanted.indexOf(i)] : null));
+}

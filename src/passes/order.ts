@@ -1,0 +1,113 @@
+/**
+ * @file Orders the nodes of a region so that little memory is alive: what frees memory runs as soon as it can, what only
+ * takes memory runs when its reader needs it, everything else keeps its place.
+ *
+ * A node that reads nothing but parameters and inputs (a weight's cast to bf16, a constant) is *lazy*: it waits for its
+ * first reader. A node whose results are smaller than what dies with it (a gradient's sum of squares, an optimizer
+ * update) is *eager*: it runs when its last operand is there. So without clipping each weight is updated in the middle
+ * of backward and its gradient is gone before the next is made.
+ */
+import { Graph as DependencyGraph } from "@dagrejs/graphlib";
+import type { Node, Update, Value } from "../ir/graph.ts";
+import { localBytes, type Mesh } from "../ir/type.ts";
+
+interface Order {
+  readonly nodes: readonly Node[];
+  /** Values that leave the region. */
+  readonly exits: readonly Value[];
+  readonly updates: readonly Update[];
+  readonly mesh: Mesh;
+}
+
+const idOf = (index: number): string => `n${index}`;
+
+/**
+ * Which node must run before which: makers before readers, and every reader of a parameter before the node that
+ * overwrites it. Node i is called `n<i>`. The graph may be thousands of nodes deep, so walk it iteratively:
+ * graphlib's own algorithms recurse.
+ */
+export function dependencyGraph({ nodes, updates }: Pick<Order, "nodes" | "updates">): DependencyGraph {
+  const graph = new DependencyGraph();
+  const maker = new Map<Value, number>();
+  nodes.forEach((node, index) => {
+    graph.setNode(idOf(index), index);
+    for (const result of node.results) maker.set(result, index);
+  });
+  const readers = new Map<Value, number[]>();
+  nodes.forEach((node, index) => {
+    for (const operand of new Set(node.operands)) {
+      const before = maker.get(operand);
+      if (before !== undefined) graph.setEdge(idOf(before), idOf(index));
+      readers.set(operand, [...(readers.get(operand) ?? []), index]);
+    }
+  });
+  for (const { param, value } of updates) {
+    const writer = maker.get(value);
+    if (writer === undefined) continue;
+    for (const reader of readers.get(param) ?? [])
+      if (reader !== writer) graph.setEdge(idOf(reader), idOf(writer));
+  }
+  return graph;
+}
+
+/** The nodes in the order in which they run. */
+export function orderNodes(region: Order): Node[] {
+  const { nodes } = region;
+  const graph = dependencyGraph(region);
+  const before = nodes.map((_, index) =>
+    (graph.predecessors(idOf(index)) ?? []).map((id) => Number(id.slice(1))),
+  );
+  const after = nodes.map((_, index) =>
+    (graph.successors(idOf(index)) ?? []).map((id) => Number(id.slice(1))),
+  );
+  const eager = eagerNodes(region);
+  const lazy = nodes.map((_, index) => before[index].length === 0 && !eager[index]);
+  const done = new Array<boolean>(nodes.length).fill(false);
+  const order: Node[] = [];
+
+  const run = (index: number): void => {
+    const stack = [index];
+    while (stack.length > 0) {
+      const at = stack.pop() as number;
+      if (done[at]) continue;
+      const needed = before[at].filter((own) => !done[own]);
+      if (needed.length > 0) {
+        stack.push(at, ...needed.reverse());
+        continue;
+      }
+      done[at] = true;
+      order.push(nodes[at]);
+      for (const next of after[at]) {
+        const ready = before[next].every((own) => done[own] || lazy[own]);
+        if (eager[next] && ready && !done[next]) stack.push(next);
+      }
+    }
+  };
+  nodes.forEach((_, index) => {
+    if (!lazy[index]) run(index);
+  });
+  nodes.forEach((_, index) => {
+    run(index);
+  });
+  return order;
+}
+
+/** Nodes whose results are smaller than the operands that die with them. */
+function eagerNodes({ nodes, exits, updates, mesh }: Order): boolean[] {
+  const uses = new Map<Value, number>();
+  for (const node of nodes)
+    for (const operand of new Set(node.operands)) uses.set(operand, (uses.get(operand) ?? 0) + 1);
+  for (const exit of exits) uses.set(exit, Number.POSITIVE_INFINITY);
+  const made = new Set(nodes.flatMap((node) => node.results));
+  const inPlace = new Set(updates.map(({ value }) => value));
+  return nodes.map((node) => {
+    const dying = [...new Set(node.operands)].filter(
+      (operand) => made.has(operand) && uses.get(operand) === 1,
+    );
+    const freed = dying.reduce((total, { type }) => total + localBytes(type, mesh), 0);
+    const taken = node.results
+      .filter((result) => !inPlace.has(result))
+      .reduce((total, { type }) => total + localBytes(type, mesh), 0);
+    return node.op !== "tile" && node.op !== "repeat" && freed > taken;
+  });
+}

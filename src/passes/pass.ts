@@ -1,0 +1,29 @@
+/** @file What a pass is: a record with a pure function from graph to graph, what it promises and what it needs. */
+import type { AttrValue, Graph } from "../ir/graph.ts";
+import type { Widened } from "../ir/op.ts";
+import type { PropertyName } from "../ir/verify.ts";
+
+/** exact: bit for bit. reordered: sums associate differently. changed: other numbers by design, such as bf16. */
+export type Numerics = "exact" | "reordered" | "changed";
+
+export type PassOptions = Readonly<Record<string, AttrValue>>;
+
+export interface Pass<O extends PassOptions = PassOptions> {
+  /** The name on the command line and in dumps; also the file's name. */
+  readonly name: string;
+  /** What it does, as one sentence without a subject. */
+  readonly summary: string;
+  readonly numerics: Numerics;
+  /** Properties that must hold before. All others that hold are preserved. */
+  readonly requires: readonly PropertyName[];
+  readonly establishes: readonly PropertyName[];
+  /** Options with their defaults. */
+  readonly options: O;
+  /** Returns `graph` itself when there was nothing to do. */
+  run(graph: Graph, options: Widened<O>): Graph;
+}
+
+/** Checks nothing; gives the literal types of the options to `run`. */
+export function definePass<const O extends PassOptions>(pass: Pass<O>): Pass<O> {
+  return pass;
+}

@@ -1,0 +1,61 @@
+/** @file The passes of a training step, in order. The text after each says why it stands where it does. */
+import { accumulate } from "./accumulate.ts";
+import { differentiate } from "./differentiate.ts";
+import { fuse } from "./fuse.ts";
+import { optimizer } from "./optimizer.ts";
+import type { Pass, PassOptions } from "./pass.ts";
+import { precision } from "./precision.ts";
+import { simplify } from "./simplify.ts";
+import { unroll } from "./unroll.ts";
+
+export interface PipelineEntry {
+  readonly pass: Pass;
+  readonly why: string;
+  readonly options: PassOptions;
+}
+
+/** What a training run asks of the passes. */
+export interface TrainingOptions {
+  readonly precision: "fp32" | "bf16";
+  readonly gradientAccumulationSteps: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weightDecay: number;
+  /** 0: no clipping. */
+  readonly maxGradNorm: number;
+}
+
+function entry<O extends PassOptions>(
+  pass: Pass<O>,
+  why: string,
+  options: Partial<Record<keyof O, PassOptions[string]>> = {},
+): PipelineEntry {
+  return { pass: pass as unknown as Pass, why, options: { ...pass.options, ...(options as PassOptions) } };
+}
+
+/** The list. After it come schedule and plan-memory, which make a Plan of the graph. */
+export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
+  return [
+    entry(precision, "types decide sizes, so everything after it sees the bytes that will be", {
+      dtype: options.precision === "bf16" ? "bf16" : "f32",
+    }),
+    entry(
+      unroll,
+      "from here on layers may differ: in what is kept, where a gradient lies, when a weight is updated",
+    ),
+    entry(differentiate, "everything before it gets a gradient for free"),
+    entry(simplify, "a cast behind a weight's gradient folds into its product; tied weights are cast once"),
+    entry(accumulate, "wraps forward and backward, but not the optimizer", {
+      steps: options.gradientAccumulationSteps,
+    }),
+    entry(optimizer, "needs the gradients of the whole batch", {
+      beta1: options.beta1,
+      beta2: options.beta2,
+      epsilon: options.epsilon,
+      weight_decay: options.weightDecay,
+      max_grad_norm: options.maxGradNorm,
+    }),
+    entry(fuse, "last, since it hides ops from every pass that looks for them"),
+  ];
+}

@@ -1,0 +1,391 @@
+/**
+ * @file Schedules a graph: nodes become steps on lanes, values become buffers, loops are laid out.
+ *
+ * Collectives run on the lane `comm`, copies between memories on `to_host` and `to_device`, everything else on
+ * `compute`. A result lies in its operand's buffer where the op only reads the bytes in another shape, and where its
+ * kernel may write over an operand that nobody reads any more. The update of a parameter is written over the
+ * parameter. `repeat` and `tile` become loops over steps: what differs from turn to turn is a stride on a slot.
+ *
+ * Offsets are not known here: plan-memory gives them, once all lifetimes are.
+ */
+import { UserError } from "../ir/error.ts";
+import type { Graph, Node, Region, Value } from "../ir/graph.ts";
+import { escaping } from "../ir/graph.ts";
+import { recordOf } from "../ir/ops/index.ts";
+import type { Buffer, BufferKind, Lane, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
+import { DTYPE_BYTES, localBytes, localSizes, memberOf, type TensorType, tensor } from "../ir/type.ts";
+import { orderNodes } from "./order.ts";
+
+/** What the planner asks of a backend. */
+export interface Target {
+  /** Scratch that the kernel of a node needs while it runs, in bytes. */
+  workspaceBytes(node: Node): number;
+}
+
+/** A buffer while its lifetime is still growing. */
+interface Draft {
+  readonly name: string;
+  readonly kind: BufferKind;
+  readonly memory: TensorType["memory"];
+  readonly bytes: number;
+  readonly persistent: boolean;
+  /** How many loops were open where it was made: an inner loop must not overwrite it. */
+  readonly depth: number;
+  first: number;
+  last: number;
+}
+
+/** A plan whose buffers all lie at offset 0. */
+export function schedule(graph: Graph, target: Target): Plan {
+  return new Scheduler(graph, target).plan();
+}
+
+function laneOf(node: Node): Lane {
+  if (node.op === "offload") return "to_host";
+  if (node.op === "reload") return "to_device";
+  return recordOf(node.op).sharding === "moves" && node.operands.length > 0 ? "comm" : "compute";
+}
+
+type Slots = Map<Value, Slot>;
+
+class Scheduler {
+  readonly #graph: Graph;
+  readonly #target: Target;
+  readonly #drafts: Draft[] = [];
+  readonly #steps: Step[] = [];
+  readonly #loops: { times: number; first: number; last: number }[] = [];
+  /** Loops that are open, outermost first. */
+  readonly #open: number[] = [];
+  /** Reads still to come of each buffer; a buffer at zero may be overwritten. */
+  readonly #reads = new Map<number, number>();
+  readonly #gradients: ReadonlySet<Value>;
+
+  constructor(graph: Graph, target: Target) {
+    this.#graph = graph;
+    this.#target = target;
+    this.#gradients = new Set(graph.nodes.flatMap((node) => (node.op === "adamw" ? [node.operands[1]] : [])));
+  }
+
+  plan(): Plan {
+    const { params, outputs, updates, nodes, mesh, name } = this.#graph;
+    const slots: Slots = new Map();
+    const tensors: PlanTensor[] = [];
+    const kinds = { input: "inputs", param: "parameters", state: "optimizer" } as const;
+    for (const { role, value, init } of params) {
+      const slot = this.#persistent(value, kinds[role]);
+      slots.set(value, slot);
+      tensors.push({ name: value.name, role, type: value.type, init, buffer: slot.buffer });
+    }
+    const destinations: Slots = new Map();
+    const given = new Set(params.map(({ value }) => value));
+    for (const { value } of outputs) {
+      if (!given.has(value) && !destinations.has(value))
+        destinations.set(value, this.#persistent(value, "activations"));
+    }
+    for (const { param, value } of updates) destinations.set(value, slots.get(param) as Slot);
+    const ordered = orderNodes({ nodes, exits: escaping(this.#graph), updates, mesh });
+    this.#region(ordered, escaping(this.#graph), slots, destinations);
+    for (const { param, value } of updates) this.#copy(slots.get(value) as Slot, slots.get(param) as Slot);
+    for (const { name: output, value } of outputs) {
+      tensors.push({
+        name: output,
+        role: "output",
+        type: value.type,
+        init: "",
+        buffer: (slots.get(value) as Slot).buffer,
+      });
+    }
+    const buffers = this.#drafts.map(({ depth: _, ...draft }): Buffer => ({ ...draft, offset: 0 }));
+    const loops: readonly Loop[] = this.#loops;
+    return {
+      name,
+      mesh,
+      steps: this.#steps,
+      loops,
+      buffers,
+      tensors,
+      deviceBytes: 0,
+      hostBytes: 0,
+      deviceLowerBound: 0,
+    };
+  }
+
+  #buffer(name: string, kind: BufferKind, type: TensorType, persistent = false): number {
+    const at = this.#steps.length;
+    const bytes = localBytes(type, this.#graph.mesh);
+    return (
+      this.#drafts.push({
+        name,
+        kind,
+        memory: type.memory,
+        bytes,
+        persistent,
+        depth: this.#open.length,
+        first: at,
+        last: at,
+      }) - 1
+    );
+  }
+
+  #slot(value: Value, buffer: number): Slot {
+    return { name: value.name, type: value.type, buffer, strides: this.#open.map(() => 0) };
+  }
+
+  #persistent(value: Value, kind: BufferKind): Slot {
+    return this.#slot(value, this.#buffer(value.name, kind, value.type, true));
+  }
+
+  /** Lowers `nodes`, which run in this order. Afterwards `slots` has every value of theirs. */
+  #region(nodes: readonly Node[], exits: readonly Value[], slots: Slots, destinations: Slots): void {
+    const reads = new Map<Value, number>();
+    for (const node of nodes)
+      for (const operand of node.operands) reads.set(operand, (reads.get(operand) ?? 0) + 1);
+    for (const exit of exits) reads.set(exit, Number.POSITIVE_INFINITY);
+    const expect = (value: Value, slot: Slot) => {
+      this.#reads.set(slot.buffer, (this.#reads.get(slot.buffer) ?? 0) + (reads.get(value) ?? 0));
+    };
+    for (const [value, slot] of slots) expect(value, slot);
+    for (const node of nodes) {
+      const inputs = node.operands.map((operand) => slots.get(operand) as Slot);
+      for (const { buffer } of inputs) {
+        this.#reads.set(buffer, (this.#reads.get(buffer) as number) - 1);
+      }
+      const results = this.#node(node, inputs, destinations);
+      node.results.forEach((result, i) => {
+        slots.set(result, results[i]);
+        expect(result, results[i]);
+      });
+    }
+  }
+
+  #node(node: Node, inputs: readonly Slot[], destinations: Slots): Slot[] {
+    if (recordOf(node.op).alias)
+      return [{ ...inputs[0], name: node.results[0].name, type: node.results[0].type }];
+    if (node.op === "repeat" && node.body) return this.#repeat(node, node.body, inputs);
+    if (node.op === "tile" && node.body) return this.#tile(node, node.body, inputs, destinations);
+    const taken = new Set<number>();
+    const outputs = node.results.map((result, i) =>
+      this.#place(node, result, i, inputs, destinations, taken),
+    );
+    this.#step(node, inputs, outputs);
+    return outputs;
+  }
+
+  /** Where a result is written: where it is wanted, over an operand that is done with, or in a buffer of its own. */
+  #place(
+    node: Node,
+    result: Value,
+    index: number,
+    inputs: readonly Slot[],
+    destinations: Slots,
+    taken: Set<number>,
+  ): Slot {
+    const wanted = destinations.get(result);
+    const over = this.#overwritable(node, index);
+    if (wanted) {
+      // A kernel that reads the wanted bytes must be allowed to overwrite them.
+      const clash = inputs.some((input, i) => input.buffer === wanted.buffer && !over.includes(i));
+      if (!clash) return { ...wanted, name: result.name, type: result.type };
+    }
+    for (const at of over) {
+      const { buffer, strides, type } = inputs[at];
+      const draft = this.#drafts[buffer];
+      const fits =
+        DTYPE_BYTES[type.dtype] === DTYPE_BYTES[result.type.dtype] &&
+        localBytes(type, this.#graph.mesh) === localBytes(result.type, this.#graph.mesh);
+      const free =
+        !draft.persistent &&
+        draft.depth === this.#open.length &&
+        (this.#reads.get(buffer) ?? 0) <= 0 &&
+        strides.every((stride) => stride === 0);
+      if (!fits || !free || taken.has(buffer) || draft.bytes !== localBytes(type, this.#graph.mesh)) continue;
+      taken.add(buffer);
+      return this.#slot(result, buffer);
+    }
+    const kind = this.#gradients.has(result)
+      ? "gradients"
+      : laneOf(node) === "comm"
+        ? "communication"
+        : "activations";
+    return this.#slot(result, this.#buffer(result.name, kind, result.type));
+  }
+
+  /** Operands that the kernel may write result `index` over. */
+  #overwritable(node: Node, index: number): number[] {
+    if (node.op === "fused") return node.operands.map((_, i) => i);
+    return (recordOf(node.op).overwrites ?? [])
+      .filter(([result]) => result === index)
+      .map(([, operand]) => operand);
+  }
+
+  #step(node: Node, inputs: readonly Slot[], outputs: readonly Slot[]): void {
+    const bytes = this.#target.workspaceBytes(node);
+    const scratch = {
+      name: `${node.results[0]?.name ?? node.op}.workspace`,
+      type: tensor("f32", [Math.ceil(bytes / 4)]),
+    };
+    const workspace =
+      bytes > 0 ? this.#slot(scratch, this.#buffer(scratch.name, "workspace", scratch.type)) : null;
+    const index = this.#steps.length;
+    for (const slot of [...inputs, ...outputs, ...(workspace ? [workspace] : [])])
+      this.#touch(slot.buffer, index);
+    this.#steps.push({
+      index,
+      lane: laneOf(node),
+      node,
+      inputs,
+      outputs,
+      workspace,
+      waits: [],
+      loops: [...this.#open],
+    });
+  }
+
+  #touch(buffer: number, step: number): void {
+    const draft = this.#drafts[buffer];
+    draft.first = Math.min(draft.first, step);
+    draft.last = Math.max(draft.last, step);
+  }
+
+  /** A step that copies, unless source and destination are the same bytes. */
+  #copy(from: Slot, to: Slot): void {
+    if (from.buffer === to.buffer && from.strides.join() === to.strides.join()) return;
+    const value = { name: from.name, type: from.type };
+    this.#step(
+      {
+        op: "cast",
+        operands: [value],
+        attrs: { dtype: from.type.dtype },
+        results: [value],
+        body: null,
+        loc: "",
+      },
+      [from],
+      [to],
+    );
+  }
+
+  /** A step that fills a slot with zeros. */
+  #zero(slot: Slot): void {
+    const dims = localSizes(slot.type, this.#graph.mesh);
+    const attrs = { value: 0, dims, dtype: slot.type.dtype };
+    this.#step({ op: "constant", operands: [], attrs, results: [slot], body: null, loc: "" }, [], [slot]);
+  }
+
+  /** Runs `lower` with a loop open; afterwards everything from outside that it touched lives to the loop's end. */
+  #loop(times: number, lower: () => void): void {
+    const first = this.#steps.length;
+    const loop = { times, first, last: first };
+    this.#open.push(this.#loops.push(loop) - 1);
+    lower();
+    this.#open.pop();
+    loop.last = this.#steps.length - 1;
+    for (const step of this.#steps.slice(first)) {
+      for (const slot of [...step.inputs, ...step.outputs]) {
+        if (this.#drafts[slot.buffer].depth > this.#open.length) continue;
+        this.#touch(slot.buffer, first);
+        this.#touch(slot.buffer, loop.last);
+      }
+    }
+  }
+
+  #inner(slot: Slot, type: TensorType, stride: number): Slot {
+    return { ...slot, type, strides: [...slot.strides, stride] };
+  }
+
+  #repeat(node: Node, body: Region, inputs: readonly Slot[]): Slot[] {
+    const { times, carry } = node.attrs as { times: number; carry: number };
+    const carried = inputs.slice(0, carry).map((input, i): Slot => {
+      const draft = this.#drafts[input.buffer];
+      if (!draft.persistent && (this.#reads.get(input.buffer) ?? 0) <= 0 && draft.depth === this.#open.length)
+        return input;
+      const own = this.#slot(
+        node.results[i],
+        this.#buffer(node.results[i].name, "activations", node.results[i].type),
+      );
+      this.#copy(input, own);
+      return own;
+    });
+    this.#loop(times, () => {
+      const slots: Slots = new Map();
+      body.params.forEach((param, i) => {
+        const slot = i < carry ? carried[i] : inputs[i];
+        const stride = slot.type.times === null ? 0 : localBytes(memberOf(slot.type), this.#graph.mesh);
+        slots.set(param, this.#inner(slot, param.type, stride));
+      });
+      const destinations: Slots = new Map(
+        body.returns.map((value, i) => [value, this.#inner(carried[i], value.type, 0)]),
+      );
+      this.#region(this.#ordered(body), body.returns, slots, destinations);
+      body.returns.forEach((value, i) => {
+        this.#copy(slots.get(value) as Slot, this.#inner(carried[i], value.type, 0));
+      });
+    });
+    return carried.map((slot, i) => ({ ...slot, name: node.results[i].name, type: node.results[i].type }));
+  }
+
+  #ordered(body: Region): Node[] {
+    return orderNodes({ nodes: body.nodes, exits: body.returns, updates: [], mesh: this.#graph.mesh });
+  }
+
+  #tile(node: Node, body: Region, inputs: readonly Slot[], destinations: Slots): Slot[] {
+    const { tiles, split, join } = node.attrs as {
+      tiles: number;
+      split: readonly number[];
+      join: readonly number[];
+    };
+    const stride = (type: TensorType, dim: number): number => {
+      if (dim < 0) return 0;
+      if (
+        localSizes(type, this.#graph.mesh)
+          .slice(0, dim)
+          .some((size) => size !== 1)
+      ) {
+        throw new UserError(
+          `tile cuts dimension ${dim}, in front of which the rank's share has more than one row`,
+          { location: node.loc, remedy: "Use a micro batch of 1, or tile the first dimension." },
+        );
+      }
+      return localBytes(type, this.#graph.mesh) / tiles;
+    };
+    const results = node.results.map((result) => {
+      const kind = this.#gradients.has(result) ? "gradients" : "activations";
+      return destinations.get(result) ?? this.#slot(result, this.#buffer(result.name, kind, result.type));
+    });
+    results.forEach((slot, i) => {
+      if ((join[i] ?? -1) < 0) this.#zero(slot);
+    });
+    this.#loop(tiles, () => {
+      const slots: Slots = new Map(
+        body.params.map((param, i) => [
+          param,
+          this.#inner(inputs[i], param.type, stride(inputs[i].type, split[i] ?? -1)),
+        ]),
+      );
+      const parts = results.map((slot, i) =>
+        this.#inner(slot, body.returns[i].type, stride(slot.type, join[i] ?? -1)),
+      );
+      const wanted: Slots = new Map();
+      body.returns.forEach((value, i) => {
+        if ((join[i] ?? -1) >= 0) wanted.set(value, parts[i]);
+      });
+      this.#region(this.#ordered(body), body.returns, slots, wanted);
+      body.returns.forEach((value, i) => {
+        const slot = slots.get(value) as Slot;
+        if ((join[i] ?? -1) >= 0) this.#copy(slot, parts[i]);
+        else this.#add(parts[i], slot);
+      });
+    });
+    return results;
+  }
+
+  /** A step that adds `value` onto `total`, in place. */
+  #add(total: Slot, value: Slot): void {
+    const operands = [total, value].map(({ name, type }) => ({ name, type }));
+    this.#step(
+      { op: "add", operands, attrs: {}, results: [operands[0]], body: null, loc: "" },
+      [total, value],
+      [total],
+    );
+  }
+}
