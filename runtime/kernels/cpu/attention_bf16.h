@@ -1,0 +1,275 @@
+// Attention's engine for bf16 on CPUs that multiply it: AVX512_BF16's dot products, or AMX's tiles.
+//
+// Both want the left operand by rows and the right one as pairs of consecutive rows side by side, right[k/2][n][2].
+// With queries along the lanes (see attention_f32.h) every operand of the two passes comes in one of these forms,
+// so one product serves them all. Products are rounded as the hardware does: f32 sums, denormals flushed.
+#pragma once
+
+#include "attention_vector.h"
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define ITHACA_ATTENTION_BF16 1
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AMX_BF16__) && defined(__linux__)
+#define ITHACA_ATTENTION_AMX 1
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace ithaca::cpu {
+
+#if defined(ITHACA_ATTENTION_AMX)
+// Linux hands the tile registers to a process that asks for them; once is enough.
+inline bool amx_granted() {
+  static const bool granted = [] {
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return granted;
+}
+
+// C[rows][columns] (+)= A B, all three multiples of 32: two by two tiles of 16 by 16, 32 deep.
+inline void multiply_amx(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                         std::int64_t rows, std::int64_t columns, std::int64_t depth, bool accumulate) {
+  const std::int64_t a_stride = lda * 2, b_stride = ldb * 4, c_stride = ldc * 4;
+  for (std::int64_t n = 0; n < columns; n += 32)
+    for (std::int64_t m = 0; m < rows; m += 32) {
+      float* to = c + m * ldc + n;
+      if (accumulate) {
+        _tile_loadd(0, to, c_stride);
+        _tile_loadd(1, to + 16, c_stride);
+        _tile_loadd(2, to + 16 * ldc, c_stride);
+        _tile_loadd(3, to + 16 * ldc + 16, c_stride);
+      } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (std::int64_t k = 0; k < depth; k += 32) {
+        const bf16* left = a + m * lda + k;
+        const bf16* right = b + k * ldb + n * 2;
+        _tile_loadd(4, left, a_stride);
+        _tile_loadd(6, right, b_stride);
+        _tile_loadd(5, left + 16 * lda, a_stride);
+        _tile_loadd(7, right + 32, b_stride);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+      _tile_stored(0, to, c_stride);
+      _tile_stored(1, to + 16, c_stride);
+      _tile_stored(2, to + 16 * ldc, c_stride);
+      _tile_stored(3, to + 16 * ldc + 16, c_stride);
+    }
+}
+#endif
+
+// The same by vectors: 8 rows by 2 vectors of sums.
+inline void multiply_dot(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                         std::int64_t rows, std::int64_t columns, std::int64_t depth, bool accumulate) {
+  for (std::int64_t n = 0; n < columns; n += 32)
+    for (std::int64_t m = 0; m < rows; m += 8) {
+      float* to = c + m * ldc + n;
+      const bf16* left = a + m * lda;
+      const bf16* right = b + n * 2;
+      __m512 sum[8][2];
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 2; ++j) sum[i][j] = accumulate ? _mm512_loadu_ps(to + i * ldc + j * 16) : _mm512_setzero_ps();
+      for (std::int64_t k = 0; k < depth; k += 2) {
+        const auto first = __m512bh(_mm512_loadu_si512(right + k * ldb));
+        const auto second = __m512bh(_mm512_loadu_si512(right + k * ldb + 32));
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+          std::int32_t pair;
+          std::memcpy(&pair, left + i * lda + k, sizeof pair);
+          const auto both = __m512bh(_mm512_set1_epi32(pair));
+          sum[i][0] = _mm512_dpbf16_ps(sum[i][0], both, first);
+          sum[i][1] = _mm512_dpbf16_ps(sum[i][1], both, second);
+        }
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 2; ++j) _mm512_storeu_ps(to + i * ldc + j * 16, sum[i][j]);
+    }
+}
+
+// Elements d .. d + 15 of rows `even` and the one after it, side by side as 16 pairs. `present` rows exist (0 to 2),
+// and head_dim elements.
+ITHACA_INLINE IntVector load_pairs(const bf16* even, std::int64_t stride, std::int64_t present, std::int64_t d,
+                                   std::int64_t head_dim) {
+  const std::int64_t left = std::clamp<std::int64_t>(head_dim - d, 0, 16);
+  const auto lanes = static_cast<__mmask16>((1u << left) - 1u);
+  const __mmask16 low_lanes = present > 0 ? lanes : __mmask16{0};
+  const __mmask16 high_lanes = present > 1 ? lanes : __mmask16{0};
+  const __m256i low = _mm256_maskz_loadu_epi16(low_lanes, even + d);
+  const __m256i high = _mm256_maskz_loadu_epi16(high_lanes, even + stride + d);
+  const auto low_wide = IntVector(_mm512_maskz_cvtepu16_epi32(kAllLanes, low));
+  const auto high_wide = IntVector(_mm512_maskz_cvtepu16_epi32(kAllLanes, high));
+  return low_wide | (high_wide << 16);
+}
+
+// Two vectors as bf16, lane by lane in pairs (first in the low half).
+ITHACA_INLINE __m512i interleave(Vector first, Vector second) {
+  const auto both = __m512i(_mm512_cvtne2ps_pbh(__m512(second), __m512(first)));
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_maskz_permutexvar_epi16(0xffffffffu, order, both);
+}
+
+// The engine; see F32Engine for what its members do.
+template <bool Amx>
+struct Bf16Engine {
+  using Element = bf16;
+  static constexpr int kPanel = 32;
+  static constexpr std::int64_t kKeys = 128;
+  static constexpr std::int64_t kKeyUnit = 32;
+  static constexpr int kExpDegree = 4;
+  static constexpr bool kInPlace = false;
+
+  static std::int64_t padded(std::int64_t head_dim) { return round_up(head_dim, 32); }
+
+  static void multiply(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                       std::int64_t rows, std::int64_t columns, std::int64_t depth, bool accumulate) {
+#if defined(ITHACA_ATTENTION_AMX)
+    if constexpr (Amx) return multiply_amx(a, lda, b, ldb, c, ldc, rows, columns, depth, accumulate);
+#endif
+    multiply_dot(a, lda, b, ldb, c, ldc, rows, columns, depth, accumulate);
+  }
+
+  // By rows: to[row][depth].
+  static void pack_keys(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
+                        std::int64_t rows, std::int64_t depth) {
+    for (std::int64_t r = 0; r < count; ++r) {
+      std::memcpy(to + r * depth, from + r * stride, static_cast<std::size_t>(head_dim) * sizeof(bf16));
+      std::fill(to + r * depth + head_dim, to + (r + 1) * depth, bf16{0});
+    }
+    std::fill(to + count * depth, to + rows * depth, bf16{0});
+  }
+
+  // By columns: to[d][row], `ld` apart.
+  static void pack_transposed(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
+                              std::int64_t rows, std::int64_t ld, std::int64_t depth) {
+    for (std::int64_t r = 0; r < rows; r += 32)
+      for (std::int64_t d = 0; d < depth; d += 16) {
+        IntVector block[16];
+        for (int i = 0; i < 16; ++i)
+          block[i] = load_pairs(from + (r + 2 * i) * stride, stride, count - r - 2 * i, d, head_dim);
+        transpose(block);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + (d + i) * ld + r, __m512i(block[i]));
+      }
+  }
+
+  // By pairs of elements: to[d/2][row][2], `ld` rows a line.
+  static void pack_columns(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
+                           std::int64_t rows, std::int64_t depth) {
+    for (std::int64_t r = 0; r < rows; r += 16)
+      for (std::int64_t d = 0; d < depth; d += 32) {
+        const std::int64_t left = std::clamp<std::int64_t>(head_dim - d, 0, 32);
+        const auto lanes = static_cast<__mmask32>((std::uint64_t{1} << left) - 1);
+        IntVector block[16];
+        for (int i = 0; i < 16; ++i) {
+          const __mmask32 here = r + i < count ? lanes : 0;
+          block[i] = IntVector(_mm512_maskz_loadu_epi16(here, from + (r + i) * stride + d));
+        }
+        transpose(block);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + (d + 2 * i) * rows + 2 * r, __m512i(block[i]));
+      }
+  }
+
+  // By pairs of rows: to[row/2][d][2].
+  static void pack_row_pairs(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
+                             std::int64_t rows, std::int64_t depth) {
+    for (std::int64_t r = 0; r < rows; r += 2)
+      for (std::int64_t d = 0; d < depth; d += 16)
+        _mm512_storeu_si512(to + r * depth + 2 * d,
+                            __m512i(load_pairs(from + r * stride, stride, count - r, d, head_dim)));
+  }
+
+  static void pack_values(const bf16* v, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
+                          std::int64_t rows, std::int64_t depth) {
+    pack_transposed(v, stride, count, head_dim, to, rows, kKeys, depth);
+  }
+  static void pack_queries(const bf16* q, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
+                           std::int64_t depth) {
+    pack_columns(q, stride, count, head_dim, to, kPanel, depth);
+  }
+
+  static void scores(const bf16* keys, const bf16* queries, float* scores, std::int64_t rows, std::int64_t depth) {
+    multiply(keys, depth, queries, kPanel, scores, kPanel, rows, kPanel, depth, false);
+  }
+  static ITHACA_INLINE void store_pair(bf16* probabilities, std::int64_t key, int lane, Vector even, Vector odd) {
+    _mm512_storeu_si512(probabilities + key * kPanel + 2 * lane, interleave(even, odd));
+  }
+  static void accumulate(const bf16* values, const bf16* probabilities, float* out, std::int64_t rows,
+                         std::int64_t depth) {
+    multiply(values, kKeys, probabilities, kPanel, out, kPanel, depth, kPanel, rows, true);
+  }
+
+  static constexpr std::int64_t kGradQueries = 96;
+  static constexpr std::int64_t kGradKeys = 96;
+
+  static void pack_grad_columns(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                                bf16* to, std::int64_t depth) {
+    pack_columns(from, stride, count, head_dim, to, kGradQueries, depth);
+  }
+  static void pack_grad_rows(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
+                             std::int64_t depth) {
+    pack_row_pairs(from, stride, count, head_dim, to, kGradQueries, depth);
+  }
+  static void pack_transposed_keys(const bf16* k, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                                   bf16* to, std::int64_t rows, std::int64_t depth) {
+    pack_transposed(k, stride, count, head_dim, to, rows, kGradKeys, depth);
+  }
+
+  static void grad_scores(const bf16* keys, const bf16* columns, float* scores, std::int64_t rows, std::int64_t depth) {
+    multiply(keys, depth, columns, kGradQueries, scores, kGradQueries, rows, kGradQueries, depth, false);
+  }
+  static ITHACA_INLINE void store_square(bf16* left, bf16* right, std::int64_t key, int lane, const Vector (&x)[2][2]) {
+    for (int j = 0; j < 2; ++j)
+      _mm512_storeu_si512(left + (key + j) * kGradQueries + lane,
+                          __m512i(_mm512_cvtne2ps_pbh(__m512(x[j][1]), __m512(x[j][0]))));
+    if (right == nullptr) return;
+    for (int n = 0; n < 2; ++n)
+      _mm512_storeu_si512(right + key * kGradQueries + 2 * (lane + n * kLanes), interleave(x[0][n], x[1][n]));
+  }
+  static void grad_keys(const bf16* left, const bf16* query_rows, float* sum, std::int64_t rows, std::int64_t depth) {
+    multiply(left, kGradQueries, query_rows, depth, sum, depth, rows, depth, kGradQueries, true);
+  }
+  static void grad_queries(const bf16*, const bf16* transposed_keys, const bf16*, const bf16* right, float* sum,
+                           std::int64_t rows, std::int64_t depth) {
+    multiply(transposed_keys, kGradKeys, right, kGradQueries, sum, kGradQueries, depth, kGradQueries, rows, true);
+  }
+
+  static void begin_thread() {
+#if defined(ITHACA_ATTENTION_AMX)
+    if constexpr (Amx) {
+      // Palette 1: eight tiles of 16 rows of 64 bytes.
+      struct alignas(64) Configuration {
+        std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+        std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+      } configuration;
+      _tile_loadconfig(&configuration);
+    }
+#endif
+  }
+  static void end_thread() {
+#if defined(ITHACA_ATTENTION_AMX)
+    if constexpr (Amx) _tile_release();
+#endif
+  }
+};
+
+}  // namespace ithaca::cpu
+
+#endif

@@ -1,0 +1,155 @@
+// Runs one rank of a program: checks its tables, allocates once, and steps all lanes together.
+#include "ithaca/executor.h"
+
+#include <string>
+
+#include "ithaca/error.h"
+
+namespace ithaca {
+
+namespace {
+
+const ProgramSpec& checked(const ProgramSpec& spec) {
+  if (spec.abi != kProgramAbi) {
+    throw Error("the program was built for runtime ABI " + std::to_string(spec.abi) + ", this runtime is " +
+                std::to_string(kProgramAbi) + "; compile it again");
+  }
+  if (spec.num_lanes < 1) throw Error(std::string(spec.name) + " has no lane");
+  return spec;
+}
+
+void check_tensor(const TensorSpec& tensor, const ProgramSpec& spec, const Share& share) {
+  const std::size_t bytes = share.elements() * tensor.times * dtype_bytes(tensor.dtype);
+  const std::size_t arena = tensor.memory == Memory::device ? spec.device_bytes : spec.host_bytes;
+  if (tensor.bytes != bytes) {
+    throw Error(std::string(tensor.name) + ": the program says " + std::to_string(tensor.bytes) +
+                " bytes, its shape makes " + std::to_string(bytes) + "; compile it again");
+  }
+  if (tensor.offset_bytes > arena || bytes > arena - tensor.offset_bytes) {
+    throw Error(std::string(tensor.name) + ": bytes " + std::to_string(tensor.offset_bytes) + " to " +
+                std::to_string(tensor.offset_bytes + bytes) + " are outside its arena of " + std::to_string(arena) +
+                "; compile it again");
+  }
+}
+
+int checked_threads(const ProgramSpec& spec, int threads) {
+  if (threads < 1) throw Error("threads is " + std::to_string(threads) + "; it must be at least 1");
+  if (spec.max_threads > 0 && threads > spec.max_threads) {
+    throw Error("the program's workspaces have room for " + std::to_string(spec.max_threads) + " threads a rank, " +
+                std::to_string(threads) + " were asked for; lower `threads` or compile it again");
+  }
+  return threads;
+}
+
+}  // namespace
+
+Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<std::unique_ptr<Comm>> comms)
+    : spec_(checked(spec)),
+      mesh_(spec.axes, spec.num_axes),
+      rank_(rank),
+      device_("device", spec.device_bytes),
+      host_("host", spec.host_bytes),
+      comms_(std::move(comms)),
+      events_(spec.num_events) {
+  if (rank < 0 || rank >= mesh_.ranks()) {
+    throw Error("rank " + std::to_string(rank) + " is outside the program's mesh of " +
+                std::to_string(mesh_.ranks()));
+  }
+  comms_.resize(mesh_.axes());
+  for (int axis = 0; axis < mesh_.axes(); ++axis) {
+    if (mesh_.degree(axis) > 1 && (!comms_[axis] || comms_[axis]->size() != mesh_.degree(axis))) {
+      throw Error("mesh axis \"" + mesh_.name(axis) + "\" has degree " + std::to_string(mesh_.degree(axis)) +
+                  " and no collectives among as many ranks");
+    }
+    comm_pointers_.push_back(comms_[axis].get());
+  }
+  for (int i = 0; i < spec.num_tensors; ++i) check_tensor(spec.tensors[i], spec, share(spec.tensors[i]));
+
+  const int compute_threads = checked_threads(spec, threads);
+  for (int i = 0; i < spec.num_lanes; ++i) {
+    auto state = std::make_unique<LaneState>();
+    state->rank = {device_.base(), host_.base(),    events_.data(), comm_pointers_.data(),
+                   rank,           compute_threads, &state->current_step};
+    state->lane = std::make_unique<Lane>(spec.lanes[i].name, i == 0 ? compute_threads : 1);
+    lanes_.push_back(std::move(state));
+  }
+}
+
+Executor::~Executor() = default;
+
+void Executor::step() {
+  begin_step();
+  finish_step();
+}
+
+void Executor::begin_step() {
+  if (failed_) throw Error(std::string(spec_.name) + " failed in an earlier step and can't be stepped again");
+  for (Event& event : events_) event.reset();
+  for (int i = 0; i < spec_.num_lanes; ++i) {
+    lanes_[i]->done = lanes_[i]->lane->submit([this, i] { run_lane(i); });
+  }
+}
+
+void Executor::finish_step() {
+  std::exception_ptr cause;
+  std::exception_ptr consequence;
+  for (auto& state : lanes_) {
+    try {
+      state->done.get();
+    } catch (const Stopped&) {
+      if (!consequence) consequence = std::current_exception();
+    } catch (...) {
+      if (!cause) cause = std::current_exception();
+    }
+  }
+  if (cause) std::rethrow_exception(cause);
+  if (consequence) std::rethrow_exception(consequence);
+}
+
+void Executor::run_lane(int index) {
+  LaneState& state = *lanes_[index];
+  state.current_step.store(-1, std::memory_order_relaxed);
+  try {
+    spec_.lanes[index].run(state.rank);
+  } catch (const Stopped&) {
+    stop_lanes();
+    throw;
+  } catch (const std::exception& error) {
+    const int step = state.current_step.load(std::memory_order_relaxed);
+    const bool known = step >= 0 && step < spec_.num_steps;
+    const std::string where = mesh_.ranks() > 1 ? "rank " + std::to_string(rank_) + ", " : "";
+    const std::string what = where + "lane " + state.lane->name() + ", " +
+                             (known ? "step " + std::to_string(step) + " (" + spec_.steps[step].name + ")"
+                                    : std::string("before its first step")) +
+                             ": " + error.what();
+    // The other ranks first: a lane woken here must find the cause on record already.
+    for (Comm* comm : comm_pointers_) {
+      if (comm) comm->abort(what);
+    }
+    stop_lanes();
+    throw Error(what);
+  }
+}
+
+void Executor::stop_lanes() {
+  failed_ = true;
+  for (Event& event : events_) event.abort();
+}
+
+const TensorSpec* Executor::find(std::string_view name) const {
+  for (int i = 0; i < spec_.num_tensors; ++i) {
+    if (name == spec_.tensors[i].name) return &spec_.tensors[i];
+  }
+  return nullptr;
+}
+
+const TensorSpec& Executor::tensor(std::string_view name) const {
+  if (const TensorSpec* found = find(name)) return *found;
+  throw Error(std::string(spec_.name) + " has no tensor \"" + std::string(name) + "\"");
+}
+
+std::byte* Executor::data(const TensorSpec& tensor) const {
+  return (tensor.memory == Memory::device ? device_ : host_).base() + tensor.offset_bytes;
+}
+
+}  // namespace ithaca

@@ -1,0 +1,32 @@
+// The run file: what one training run reads, writes and does, as JSON.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ithaca/data.h"
+#include "ithaca/schedule.h"
+
+namespace ithaca {
+
+struct RunFile {
+  DataOptions data;  // sequence_length comes from the program
+  std::vector<std::string> weights;  // none: the program's own initial values
+  std::uint64_t seed = 0;
+  std::string output_dir;
+  std::string config_json;               // copied into final/
+  std::vector<std::string> extra_files;  // likewise
+  std::int64_t max_steps = 0;
+  Schedule schedule;
+  std::int64_t snapshot_every = 0;  // steps; 0 for no snapshots
+  std::string resume;               // a snapshot's directory, or ""
+  bool save_final = true;
+  int threads = 1;  // OpenMP threads of each rank
+  int ranks = 1;
+};
+
+// Throws Error naming the file, the key, its value and what is allowed.
+RunFile read_run_file(const std::string& path);
+
+}  // namespace ithaca

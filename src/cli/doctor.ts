@@ -1,0 +1,140 @@
+/** @file `ithaca doctor`: what this machine has, what is missing, and the command that gets it. */
+import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism, cpus, totalmem } from "node:os";
+import { Command } from "commander";
+import { createColors } from "picocolors";
+import { cacheDir } from "../cache.ts";
+import {
+  findToolchain,
+  installCommand,
+  missingHeaders,
+  neededHeaders,
+  readCpuFlags,
+  runProcess,
+} from "../codegen/toolchain.ts";
+import { UserError } from "../ir/error.ts";
+import { type Exit, print, printJson } from "./output.ts";
+
+interface Check {
+  readonly name: string;
+  /** What was found; null if it is missing. */
+  readonly found: string | null;
+  /** Whether the CPU target can't do without. */
+  readonly needed: boolean;
+  /** What it is for, or what to do about it. */
+  readonly remark?: string;
+}
+
+export function doctorCommand(exit: Exit): Command {
+  return new Command("doctor")
+    .description("say what this machine has, what is missing and how to get it")
+    .option("--json", "print one JSON object", false)
+    .action(async ({ json }: { json: boolean }) => {
+      const checks = await examine();
+      const ok = checks.every(({ found, needed }) => found !== null || !needed);
+      exit(ok ? 0 : 1);
+      if (json) printJson({ ok, checks });
+      else print([...checks.map(line), "", verdict(checks)].join("\n"));
+    });
+}
+
+function line({ name, found, needed, remark }: Check): string {
+  const colors = createColors(process.stdout.isTTY === true);
+  const mark = found !== null ? colors.green("✓") : needed ? colors.red("✗") : colors.yellow("-");
+  return `${mark} ${name.padEnd(18)} ${found ?? "not found"}${remark ? `  (${remark})` : ""}`;
+}
+
+function verdict(checks: readonly Check[]): string {
+  const missing = checks.filter(({ found, needed }) => needed && found === null);
+  if (missing.length === 0) return "The CPU target has all it needs.";
+  return `The CPU target lacks ${missing.map(({ name }) => name).join(", ")}.`;
+}
+
+async function examine(): Promise<Check[]> {
+  const [npm, compiler, nvcc] = await Promise.all([
+    firstLine("npm", "--version"),
+    examineCompiler(),
+    examineNvcc(),
+  ]);
+  return [
+    examineNode(),
+    { name: "npm", found: npm, needed: false, ...(npm === null && { remark: installCommand("npm") }) },
+    ...compiler,
+    ...examineMachine(),
+    { name: "cache", found: cacheDir(), needed: false },
+    nvcc,
+  ];
+}
+
+function examineNode(): Check {
+  const oldest = 20;
+  const isNew = Number(process.versions.node.split(".")[0]) >= oldest;
+  return {
+    name: "node",
+    found: isNew ? process.versions.node : null,
+    needed: true,
+    ...(!isNew && {
+      remark: `${process.versions.node} is too old: install ${oldest} or later from nodejs.org`,
+    }),
+  };
+}
+
+async function examineCompiler(): Promise<Check[]> {
+  const needed = true;
+  try {
+    const toolchain = await findToolchain();
+    const missing = await missingHeaders(toolchain);
+    return [
+      { name: "C++ compiler", found: toolchain.version, needed },
+      ...neededHeaders.map((header): Check => {
+        const isMissing = missing.includes(header);
+        const remark = isMissing ? `${header.what}: ${installCommand(header.apt)}` : header.what;
+        return { name: header.apt, found: isMissing ? null : `<${header.header}>`, needed, remark };
+      }),
+    ];
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const packages = ["g++", ...neededHeaders.map(({ apt }) => apt)];
+    return [{ name: "C++ compiler", found: null, needed, remark: installCommand(...packages) }];
+  }
+}
+
+function examineMachine(): Check[] {
+  const flags = new Set(readCpuFlags().split(" "));
+  const features = ["avx2", "avx512f", "avx512_bf16", "amx_bf16", "sve", "bf16"].filter((flag) =>
+    flags.has(flag),
+  );
+  const bf16 = flags.has("avx512_bf16") || flags.has("amx_bf16");
+  const model = cpus()[0]?.model.trim() || process.arch;
+  return [
+    { name: "processor", found: `${model}, ${availableParallelism()} cores`, needed: false },
+    {
+      name: "CPU features",
+      found: features.join(" ") || "none of those that help",
+      needed: false,
+      remark: bf16 ? "bf16 in hardware" : "no bf16 in hardware: precision: bf16 saves memory, not time",
+    },
+    { name: "memory", found: `${gib(totalmem())} GiB, ${gib(availableMemory())} free`, needed: false },
+  ];
+}
+
+async function examineNvcc(): Promise<Check> {
+  const text = await runProcess("nvcc", ["--version"]).catch(() => undefined);
+  const version = /release [^\n]*/.exec(text?.stdout ?? "")?.[0] ?? null;
+  return { name: "nvcc", found: version, needed: false, remark: "for the CUDA target, not available yet" };
+}
+
+async function firstLine(command: string, ...args: string[]): Promise<string | null> {
+  const result = await runProcess(command, args).catch(() => undefined);
+  return result?.code === 0 ? (result.stdout.trim().split("\n")[0] ?? null) : null;
+}
+
+function availableMemory(): number {
+  const file = "/proc/meminfo";
+  const match = existsSync(file) ? /^MemAvailable:\s+(\d+) kB/m.exec(readFileSync(file, "utf8")) : null;
+  return match ? Number(match[1]) * 1024 : totalmem();
+}
+
+function gib(bytes: number): string {
+  return (bytes / 2 ** 30).toFixed(1);
+}

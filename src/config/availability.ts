@@ -1,0 +1,42 @@
+/** @file What config.yaml may say but this version does not do yet. Building one of these deletes its line. */
+import type { ConfigValues } from "./schema.ts";
+
+export interface Unavailable {
+  /** The key, as a path. */
+  readonly key: string;
+  /** Completes "not available yet: ...". */
+  readonly what: string;
+  /** The value to use until then. */
+  readonly instead: string;
+  readonly isWanted: (config: ConfigValues) => boolean;
+}
+
+export const unavailable: readonly Unavailable[] = [
+  wants("target", "training on GPUs", "cpu", (c) => c.target === "cuda"),
+  wants("parallel.sequence", "sequence parallelism", "1", (c) => c.parallel.sequence > 1),
+  wants("parallel.data", "data parallelism", "1", (c) => c.parallel.data > 1),
+  wants("parallel.zero_stage", "ZeRO", "0", (c) => c.parallel.zero_stage !== 0),
+  wants("parallel.comm", "ranks on several hosts", "local", (c) => c.parallel.comm !== "local"),
+  wants("memory.tiled_loss", "a tiled loss", "auto", (c) => isOn(c.memory.tiled_loss)),
+  wants("memory.tiled_mlp", "a tiled MLP", "auto", (c) => isOn(c.memory.tiled_mlp)),
+  wants("memory.activation_checkpointing", "activation checkpointing", "auto", (c) =>
+    isOn(c.memory.activation_checkpointing),
+  ),
+  wants("memory.activation_offload", "offload", "auto", (c) => isOn(c.memory.activation_offload)),
+  wants("memory.optimizer_offload", "offload", "off", (c) => isOn(c.memory.optimizer_offload)),
+  wants("memory.parameter_offload", "offload", "off", (c) => isOn(c.memory.parameter_offload)),
+];
+
+function wants(
+  key: string,
+  what: string,
+  instead: string,
+  isWanted: (config: ConfigValues) => boolean,
+): Unavailable {
+  return { key, what, instead, isWanted };
+}
+
+/** One tile is no tiling. */
+function isOn(choice: string | number): boolean {
+  return choice !== "auto" && choice !== "off" && choice !== 1;
+}

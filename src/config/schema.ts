@@ -1,0 +1,92 @@
+/** @file Every key of config.yaml with its default and what it may be. Names are Hugging Face's where it has one. */
+import { z } from "zod";
+import {
+  bytesOrNull,
+  count,
+  countBetween,
+  countOrNull,
+  model,
+  number,
+  numberOrNull,
+  oneOf,
+  oneOfOrCount,
+  text,
+  textOrNull,
+} from "./values.ts";
+
+/** A section may be left out, or left empty. */
+function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
+  return z.preprocess((input) => input ?? {}, z.strictObject(shape)).prefault({});
+}
+
+const parallel = {
+  /** Ranks that share one sample's sequence. */
+  sequence: count(1).default(1),
+  /** Ranks, or groups of them, that take samples of their own. */
+  data: count(1).default(1),
+  zero_stage: countBetween(0, 3).default(0),
+  comm: oneOf("local", "mpi", "nccl").default("local"),
+};
+
+const memory = {
+  tiled_loss: oneOfOrCount(1, "tiles", "auto", "off").default("auto"),
+  tiled_mlp: oneOfOrCount(1, "tiles", "auto", "off").default("auto"),
+  /** "attention" is "layer", but attention's output is kept. */
+  activation_checkpointing: oneOf("auto", "off", "layer", "attention").default("auto"),
+  activation_offload: oneOf("auto", "off", "host").default("auto"),
+  optimizer_offload: oneOf("off", "host").default("off"),
+  parameter_offload: oneOf("off", "host").default("off"),
+  /** Bytes of device memory of one rank; null: no limit. */
+  device_limit: bytesOrNull().default(null),
+  /** Bytes of host memory of one rank; null: no limit. */
+  host_limit: bytesOrNull().default(null),
+};
+
+export const schema = z.strictObject({
+  model: model(),
+  data: text("a .bin, .txt, .jsonl or .parquet file"),
+  /** tokenizer.json or a folder with one; null: the model directory's. */
+  tokenizer: textOrNull("a tokenizer.json or a folder with one").default(null),
+  /** The field of a .jsonl line or column of a .parquet file that has the text. */
+  text_field: text("the name of a field or column").default("text"),
+  output_dir: text("a folder"),
+
+  target: oneOf("cpu", "cuda").default("cpu"),
+  precision: oneOf("fp32", "bf16").default("fp32"),
+  /** Threads of one rank; null: the cores shared evenly by the ranks. */
+  threads: countOrNull(1, "all cores").default(null),
+
+  sequence_length: count(2),
+  /** Samples of one data-parallel rank in one pass. */
+  micro_batch_size: count(1).default(1),
+  gradient_accumulation_steps: count(1).default(1),
+  max_steps: count(1),
+  seed: count(0).default(0),
+
+  learning_rate: number("a number of at least 0", (x) => x >= 0),
+  lr_scheduler_type: oneOf("constant", "linear", "cosine").default("constant"),
+  warmup_steps: count(0).default(0),
+  /** On parameters of two or more dimensions. */
+  weight_decay: number("a number of at least 0", (x) => x >= 0).default(0.1),
+  adam_beta1: number("a number from 0 to less than 1", (x) => x >= 0 && x < 1).default(0.9),
+  adam_beta2: number("a number from 0 to less than 1", (x) => x >= 0 && x < 1).default(0.95),
+  adam_epsilon: number("a number greater than 0", (x) => x > 0).default(1e-8),
+  /** Gradients are scaled down to this global norm; null: they are not. */
+  max_grad_norm: numberOrNull("a number greater than 0", (x) => x > 0).default(1),
+
+  /** A snapshot to go on from is written every so many steps; 0: never. */
+  snapshot_every: count(0).default(0),
+  /** A snapshot folder to go on from. */
+  resume: textOrNull("a snapshot folder").default(null),
+
+  parallel: section(parallel),
+  memory: section(memory),
+});
+
+export type ConfigValues = z.output<typeof schema>;
+
+/** Every key as a path, sections included: "model", "parallel", "parallel.sequence" ... */
+export const knownPaths: readonly string[] = Object.keys(schema.shape).flatMap((key) => {
+  const nested = { parallel, memory }[key];
+  return nested ? [key, ...Object.keys(nested).map((name) => `${key}.${name}`)] : [key];
+});

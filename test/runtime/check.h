@@ -1,0 +1,60 @@
+// Checks for self-checking test programs: each failure prints its line, and the program's exit code tells.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include <unistd.h>
+
+namespace check {
+
+inline int failures = 0;
+
+inline void report(const char* file, int line, const std::string& what) {
+  std::fprintf(stderr, "%s:%d: %s\n", file, line, what.c_str());
+  ++failures;
+}
+
+inline int result(const char* name) {
+  std::printf("%s: %s\n", name, failures == 0 ? "ok" : (std::to_string(failures) + " failures").c_str());
+  return failures == 0 ? 0 : 1;
+}
+
+// A directory that is removed with everything in it.
+struct TemporaryDirectory {
+  TemporaryDirectory() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "ithaca-test-XXXXXX").string();
+    if (!mkdtemp(pattern.data())) std::abort();
+    path = pattern;
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+  std::string operator/(const std::string& name) const { return (path / name).string(); }
+  std::filesystem::path path;
+};
+
+}  // namespace check
+
+#define CHECK(condition)                                                              \
+  do {                                                                                \
+    if (!(condition)) check::report(__FILE__, __LINE__, "not so: " #condition);       \
+  } while (false)
+
+// The expression must throw an exception whose message contains `text`.
+#define CHECK_THROWS(expression, text)                                                               \
+  do {                                                                                               \
+    bool thrown = false;                                                                             \
+    try {                                                                                            \
+      (void)(expression);                                                                            \
+    } catch (const std::exception& error) {                                                          \
+      thrown = true;                                                                                 \
+      if (std::string(error.what()).find(text) == std::string::npos) {                               \
+        check::report(__FILE__, __LINE__, std::string("the message is \"") + error.what() + "\", without \"" + (text) + "\""); \
+      }                                                                                              \
+    }                                                                                                \
+    if (!thrown) check::report(__FILE__, __LINE__, "nothing thrown by " #expression);                \
+  } while (false)
