@@ -126,7 +126,12 @@ async function* readParquet(path: string, column: string): AsyncGenerator<TextPa
       rowStart: row,
       rowEnd,
     }).catch((error: Error) => {
-      throw new UserError(`rows ${row} to ${rowEnd - 1} can't be read: ${error.message}`, { location: path });
+      throw new UserError(`rows ${row} to ${rowEnd - 1} can't be read: ${error.message}`, {
+        location: path,
+        ...(/codec/.test(error.message) && {
+          remedy: "Zstandard needs Node 22.15 or later; Snappy, gzip and Brotli are read by all.",
+        }),
+      });
     });
     for (const record of rows) {
       const text: unknown = record[column];

@@ -1,10 +1,20 @@
 /** @file The part of JavaScript's library that a definition may use. lib.d.ts declares the same to TypeScript. */
 import { describe, isNullish, isSame, isTruthy } from "./describe.ts";
-import { Absent, type Datum, ErrorDatum, InstanceDatum, type Native, NativeDatum, RecordDatum } from "./values.ts";
+import {
+  Absent,
+  type Datum,
+  ErrorDatum,
+  InstanceDatum,
+  type Native,
+  NativeDatum,
+  RecordDatum,
+} from "./values.ts";
 
 type Method<T> = (self: T, ...rest: Parameters<Native>) => Datum;
 
-function methods<T>(table: Readonly<Record<string, Method<T>>>): ReadonlyMap<string, (self: T) => NativeDatum> {
+function methods<T>(
+  table: Readonly<Record<string, Method<T>>>,
+): ReadonlyMap<string, (self: T) => NativeDatum> {
   return new Map(
     Object.entries(table).map(([name, run]) => [
       name,
@@ -27,13 +37,21 @@ function textAt(args: readonly Datum[], index: number, context: Context, fallbac
   const datum = args[index];
   if (typeof datum === "string") return datum;
   if (isNullish(datum) && fallback !== undefined) return fallback;
-  return context.fail(`argument ${index + 1} must be a string, not ${describe(datum)}`, undefined, context.argumentNode(index));
+  return context.fail(
+    `argument ${index + 1} must be a string, not ${describe(datum)}`,
+    undefined,
+    context.argumentNode(index),
+  );
 }
 
 function listOf(datum: Datum, context: Context, index = 0): readonly Datum[] {
   if (!Array.isArray(datum)) {
     const why = datum instanceof Absent ? `: ${datum.reason}` : `, not ${describe(datum)}`;
-    return context.fail(`argument ${index + 1} must be an array${why}`, undefined, context.argumentNode(index));
+    return context.fail(
+      `argument ${index + 1} must be an array${why}`,
+      undefined,
+      context.argumentNode(index),
+    );
   }
   context.work(datum.length);
   return datum;
@@ -64,9 +82,12 @@ function sorted(self: readonly Datum[], args: readonly Datum[], context: Context
 
 function reduce(self: readonly Datum[], args: readonly Datum[], context: Context): Datum {
   context.work(self.length);
-  if (args.length < 2 && self.length === 0) context.fail("reduce of an empty array needs a value to start from");
+  if (args.length < 2 && self.length === 0)
+    context.fail("reduce of an empty array needs a value to start from");
   const [first, from] = args.length < 2 ? [self[0], 1] : [args[1], 0];
-  return self.slice(from).reduce((total: Datum, item, i) => context.call(args[0], [total, item, i + from]), first);
+  return self
+    .slice(from)
+    .reduce((total: Datum, item, i) => context.call(args[0], [total, item, i + from]), first);
 }
 
 function flatten(self: readonly Datum[], depth: number): Datum[] {
@@ -117,7 +138,11 @@ export const arrayMethods = methods<Datum[]>({
   join: (self, args, context) =>
     self
       .map((item) =>
-        isNullish(item) ? "" : typeof item === "object" ? context.fail(`${describe(item)} can't be joined`) : String(item),
+        isNullish(item)
+          ? ""
+          : typeof item === "object"
+            ? context.fail(`${describe(item)} can't be joined`)
+            : String(item),
       )
       .join(textAt(args, 0, context, ",")),
   keys: (self) => self.map((_, i) => i),
@@ -148,7 +173,8 @@ export const stringMethods = methods<string>({
   includes: (self, args, context) => self.includes(textAt(args, 0, context)),
   indexOf: (self, args, context) => self.indexOf(textAt(args, 0, context)),
   replace: (self, args, context) => self.replace(textAt(args, 0, context), () => textAt(args, 1, context)),
-  slice: (self, args, context) => self.slice(numberAt(args, 0, context, 0), numberAt(args, 1, context, self.length)),
+  slice: (self, args, context) =>
+    self.slice(numberAt(args, 0, context, 0), numberAt(args, 1, context, self.length)),
   split: (self, args, context) => self.split(textAt(args, 0, context)),
   startsWith: (self, args, context) => self.startsWith(textAt(args, 0, context)),
   toLowerCase: (self) => self.toLowerCase(),
@@ -161,12 +187,38 @@ export const numberMethods = methods<number>({
     const digits = numberAt(args, 0, context, 0);
     return digits >= 0 && digits <= 20 ? self.toFixed(digits) : context.fail("toFixed takes 0 to 20 digits");
   },
-  toString: (self) => String(self),
+  toString: (self: number) => String(self),
 });
 
 const MATH_FUNCTIONS = [
-  "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cosh", "exp", "floor", "fround", "hypot", "log", "log10",
-  "log1p", "log2", "max", "min", "pow", "round", "sign", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+  "abs",
+  "acos",
+  "asin",
+  "atan",
+  "atan2",
+  "cbrt",
+  "ceil",
+  "cos",
+  "cosh",
+  "exp",
+  "floor",
+  "fround",
+  "hypot",
+  "log",
+  "log10",
+  "log1p",
+  "log2",
+  "max",
+  "min",
+  "pow",
+  "round",
+  "sign",
+  "sin",
+  "sinh",
+  "sqrt",
+  "tan",
+  "tanh",
+  "trunc",
 ] as const;
 const MATH_CONSTANTS = ["E", "LN10", "LN2", "LOG10E", "LOG2E", "PI", "SQRT1_2", "SQRT2"] as const;
 
@@ -176,7 +228,9 @@ function mathematics(): NativeDatum {
     const compute = Math[name] as (...args: number[]) => number;
     members.set(
       name,
-      new NativeDatum(`Math.${name}`, (args, context) => compute(...args.map((_, i) => numberAt(args, i, context)))),
+      new NativeDatum(`Math.${name}`, (args, context) =>
+        compute(...args.map((_, i) => numberAt(args, i, context))),
+      ),
     );
   }
   return new NativeDatum("Math", null, members);
@@ -185,13 +239,21 @@ function mathematics(): NativeDatum {
 /** The entries of an object literal, of the configuration, or of an instance's fields. */
 function entriesOf(datum: Datum, context: Context): [string, Datum][] {
   if (!(datum instanceof RecordDatum) && !(datum instanceof InstanceDatum)) {
-    return context.fail(`argument 1 must be an object, not ${describe(datum)}`, undefined, context.argumentNode(0));
+    return context.fail(
+      `argument 1 must be an object, not ${describe(datum)}`,
+      undefined,
+      context.argumentNode(0),
+    );
   }
   context.work(datum.fields.size);
   return [...datum.fields];
 }
 
-function native(name: string, run: Native | null, members: Readonly<Record<string, Native | Datum>> = {}): NativeDatum {
+function native(
+  name: string,
+  run: Native | null,
+  members: Readonly<Record<string, Native | Datum>> = {},
+): NativeDatum {
   return new NativeDatum(
     name,
     run,
@@ -207,7 +269,8 @@ function native(name: string, run: Native | null, members: Readonly<Record<strin
 /** `Array.from([...])` or `Array.from({ length })`, with an optional function of element and index. */
 const arrayFrom: Native = (args, context) => {
   const [source, make] = args;
-  if (Array.isArray(source)) return isNullish(make) ? [...listOf(source, context)] : each(source, [make], context);
+  if (Array.isArray(source))
+    return isNullish(make) ? [...listOf(source, context)] : each(source, [make], context);
   const length = source instanceof RecordDatum ? source.fields.get("length") : undefined;
   const missing = source instanceof RecordDatum && isNullish(length);
   if (typeof length !== "number" || !Number.isInteger(length) || length < 0) {
@@ -255,10 +318,12 @@ export const globals: ReadonlyMap<string, Datum> = new Map<string, Datum>([
   ],
   [
     "Number",
-    native("Number", ([datum], context) =>
-      typeof datum === "string" || typeof datum === "number" || typeof datum === "boolean"
-        ? Number(datum)
-        : context.fail(`${describe(datum)} can't be made a number`),
+    native(
+      "Number",
+      ([datum], context) =>
+        typeof datum === "string" || typeof datum === "number" || typeof datum === "boolean"
+          ? Number(datum)
+          : context.fail(`${describe(datum)} can't be made a number`),
       {
         isInteger: ([datum]) => Number.isInteger(datum),
         isFinite: ([datum]) => Number.isFinite(datum),
@@ -271,7 +336,9 @@ export const globals: ReadonlyMap<string, Datum> = new Map<string, Datum>([
   [
     "String",
     native("String", ([datum], context) =>
-      typeof datum === "object" && datum !== null ? context.fail(`${describe(datum)} can't be made a string`) : String(datum),
+      typeof datum === "object" && datum !== null
+        ? context.fail(`${describe(datum)} can't be made a string`)
+        : String(datum),
     ),
   ],
   ["Boolean", native("Boolean", ([datum]) => isTruthy(datum))],
@@ -280,8 +347,14 @@ export const globals: ReadonlyMap<string, Datum> = new Map<string, Datum>([
 /** `new Error("...")` and `new Array(n)`: what can be made of names that are not classes of the definition. */
 export const constructors: ReadonlyMap<string, Native> = new Map<string, Native>([
   ["Error", (args, context) => new ErrorDatum(textAt(args, 0, context, "the definition throws an error"))],
-  ["RangeError", (args, context) => new ErrorDatum(textAt(args, 0, context, "the definition throws an error"))],
-  ["TypeError", (args, context) => new ErrorDatum(textAt(args, 0, context, "the definition throws an error"))],
+  [
+    "RangeError",
+    (args, context) => new ErrorDatum(textAt(args, 0, context, "the definition throws an error")),
+  ],
+  [
+    "TypeError",
+    (args, context) => new ErrorDatum(textAt(args, 0, context, "the definition throws an error")),
+  ],
   [
     "Array",
     (args, context) => {

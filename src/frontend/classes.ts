@@ -20,11 +20,11 @@ export function initialise(
   args: readonly Datum[],
   node: ts.Node,
 ): void {
-  const constructor = cls.node.members.find(ts.isConstructorDeclaration);
+  const own = cls.node.members.find(ts.isConstructorDeclaration);
   if (cls.base === null) initialiseFields(machine, cls, instance);
-  if (constructor?.body) {
+  if (own?.body) {
     const receiver = { self: instance, home: cls };
-    runBody(machine, `new ${cls.name}`, constructor, cls.scope, receiver, args, node);
+    runBody(machine, `new ${cls.name}`, own, cls.scope, receiver, args, node);
     return;
   }
   if (cls.base) {
@@ -47,7 +47,9 @@ export function initialiseFields(machine: Machine, cls: ClassDatum, instance: In
 }
 
 export function hasModifier(node: ts.Node, kind: ts.SyntaxKind): boolean {
-  return ts.canHaveModifiers(node) && (ts.getModifiers(node)?.some((modifier) => modifier.kind === kind) ?? false);
+  return (
+    ts.canHaveModifiers(node) && (ts.getModifiers(node)?.some((modifier) => modifier.kind === kind) ?? false)
+  );
 }
 
 /** Makes a class of its declaration: evaluates the base and static members, collects methods and accessors. */
@@ -69,7 +71,8 @@ export function declareClass(machine: Machine, node: ts.ClassLikeDeclaration, sc
     const name = propertyName(machine, member.name as ts.PropertyName, scope);
     const isStatic = hasModifier(member, ts.SyntaxKind.StaticKeyword);
     if (ts.isPropertyDeclaration(member)) {
-      if (isStatic) cls.statics.set(name, member.initializer ? machine.evaluate(member.initializer, statics) : undefined);
+      if (isStatic)
+        cls.statics.set(name, member.initializer ? machine.evaluate(member.initializer, statics) : undefined);
     } else if (ts.isMethodDeclaration(member)) {
       if (!member.body) continue;
       if (isStatic) cls.statics.set(name, new FunctionDatum(name, member, scope, cls));

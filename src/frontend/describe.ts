@@ -9,7 +9,6 @@ import {
   InstanceDatum,
   NativeDatum,
   ParameterDatum,
-  RecordDatum,
   TensorDatum,
 } from "./values.ts";
 
@@ -46,11 +45,13 @@ export function describe(datum: Datum): string {
   if (isUndefined(datum)) return "undefined";
   if (typeof datum === "number") return `the number ${datum}`;
   if (typeof datum === "boolean") return String(datum);
-  if (typeof datum === "string") return JSON.stringify(datum.length > 40 ? `${datum.slice(0, 37)}...` : datum);
+  if (typeof datum === "string")
+    return JSON.stringify(datum.length > 40 ? `${datum.slice(0, 37)}...` : datum);
   if (Array.isArray(datum)) return `an array of ${datum.length}`;
   if (datum instanceof TensorDatum) return `a tensor ${printType(datum.value.type)}`;
   if (datum instanceof ParameterDatum) return `a parameter [${datum.shape.join(", ")}]`;
-  if (datum instanceof InstanceDatum) return `${/^[AEIOU]/.test(datum.class.name) ? "an" : "a"} ${datum.class.name}`;
+  if (datum instanceof InstanceDatum)
+    return `${/^[AEIOU]/.test(datum.class.name) ? "an" : "a"} ${datum.class.name}`;
   if (datum instanceof ClassDatum) return `the class ${datum.name}`;
   if (datum instanceof FunctionDatum || datum instanceof NativeDatum) return `the function ${datum.name}`;
   return datum instanceof ErrorDatum ? "an error" : "an object";
@@ -62,18 +63,4 @@ export function typeOf(datum: Datum): string {
   if (datum instanceof FunctionDatum || datum instanceof ClassDatum) return "function";
   if (datum instanceof NativeDatum) return datum.run ? "function" : "object";
   return typeof datum;
-}
-
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
-
-/** A configuration as data. Keys such as "__proto__" are keys like any other. */
-export function fromJson(json: unknown, origin: string): Datum {
-  if (Array.isArray(json)) return json.map((item, i) => fromJson(item, `${origin}[${i}]`));
-  if (typeof json === "object" && json !== null) {
-    const fields = Object.entries(json).map(
-      ([key, item]): [string, Datum] => [key, fromJson(item, `${origin}.${key}`)],
-    );
-    return new RecordDatum(new Map(fields), origin);
-  }
-  return json as Datum;
 }

@@ -1,8 +1,8 @@
 /** @file Expressions, one function for each kind of syntax that a definition may use. */
 import { ts } from "ts-morph";
 import { constructors } from "./builtins.ts";
-import { declareClass, construct, initialise, initialiseFields } from "./classes.ts";
-import { describe, isNullish, isTruthy, typeOf } from "./describe.ts";
+import { construct, declareClass, initialise, initialiseFields } from "./classes.ts";
+import { isNullish, isTruthy, typeOf } from "./describe.ts";
 import type { ExpressionTable, Machine } from "./machine.ts";
 import { methodOf, readElement, readMember } from "./members.ts";
 import { suggestion } from "./nearest.ts";
@@ -10,7 +10,6 @@ import { applyBinary, applyUnary, compoundOperators, limited, textOf } from "./o
 import { assign, itemsOf, propertyName } from "./patterns.ts";
 import { NAME_STRENGTH } from "./trace.ts";
 import {
-  Absent,
   ClassDatum,
   type Datum,
   FunctionDatum,
@@ -26,8 +25,29 @@ const K = ts.SyntaxKind;
 
 /** What the host would give to code that ran: a definition that asks for it is told that it doesn't run. */
 const HOST = new Set([
-  "process", "require", "eval", "Function", "globalThis", "global", "window", "console", "fetch", "module", "exports",
-  "setTimeout", "setInterval", "Date", "Promise", "Proxy", "Reflect", "Symbol", "WebAssembly", "Buffer", "JSON", "Map", "Set",
+  "process",
+  "require",
+  "eval",
+  "Function",
+  "globalThis",
+  "global",
+  "window",
+  "console",
+  "fetch",
+  "module",
+  "exports",
+  "setTimeout",
+  "setInterval",
+  "Date",
+  "Promise",
+  "Proxy",
+  "Reflect",
+  "Symbol",
+  "WebAssembly",
+  "Buffer",
+  "JSON",
+  "Map",
+  "Set",
 ]);
 
 function identifier(machine: Machine, node: ts.Identifier, scope: Scope): Datum {
@@ -38,13 +58,24 @@ function identifier(machine: Machine, node: ts.Identifier, scope: Scope): Datum 
   }
   if (machine.tables.globals.has(node.text)) return machine.tables.globals.get(node.text);
   if (HOST.has(node.text)) {
-    machine.fail(node, `"${node.text}" is not available in a definition`, "A definition is read, never executed.");
+    machine.fail(
+      node,
+      `"${node.text}" is not available in a definition`,
+      "A definition is read, never executed.",
+    );
   }
   const known = [...scope.names(), ...machine.tables.globals.keys()];
   if (machine.tables.natives.has(node.text)) {
     machine.fail(node, `"${node.text}" is not imported`, `Write: import { ${node.text} } from "ithaca/nn";`);
   }
-  return machine.fail(node, `"${node.text}" is not defined`, suggestion(node.text, [...known, ...machine.tables.natives.keys()], "names here").replace(/^The .*/s, "Declare it, or import it from \"ithaca/nn\"."));
+  return machine.fail(
+    node,
+    `"${node.text}" is not defined`,
+    suggestion(node.text, [...known, ...machine.tables.natives.keys()], "names here").replace(
+      /^The .*/s,
+      'Declare it, or import it from "ithaca/nn".',
+    ),
+  );
 }
 
 /** What a short-circuited `?.` makes of the whole chain behind it. */
@@ -59,7 +90,11 @@ function chained(node: ts.Expression, evaluate: () => Datum): Datum {
   return goesOn ? SHORT : undefined;
 }
 
-function link(machine: Machine, node: { expression: ts.Expression; questionDotToken?: ts.Node | undefined }, scope: Scope) {
+function link(
+  machine: Machine,
+  node: { expression: ts.Expression; questionDotToken?: ts.Node | undefined },
+  scope: Scope,
+) {
   const object = machine.evaluate(node.expression, scope);
   return object !== SHORT && node.questionDotToken && isNullish(object) ? SHORT : object;
 }
@@ -107,7 +142,9 @@ function callExpression(machine: Machine, node: ts.CallExpression, scope: Scope)
   return chained(node, () => {
     if (!ts.isPropertyAccessExpression(callee)) {
       const called = link(machine, node, scope);
-      return called === SHORT ? SHORT : machine.call(called, argumentsOf(machine, node.arguments, scope), node);
+      return called === SHORT
+        ? SHORT
+        : machine.call(called, argumentsOf(machine, node.arguments, scope), node);
     }
     if (callee.expression.kind === K.SuperKeyword) {
       const { self, method } = superMethod(machine, callee, scope);
@@ -124,7 +161,12 @@ function callExpression(machine: Machine, node: ts.CallExpression, scope: Scope)
 }
 
 /** What `this.q_proj.forward(x)` returns is called `q_proj`, unless it has a better name. */
-function nameByField(machine: Machine, callee: ts.PropertyAccessExpression, object: Datum, result: Datum): void {
+function nameByField(
+  machine: Machine,
+  callee: ts.PropertyAccessExpression,
+  object: Datum,
+  result: Datum,
+): void {
   if (!(object instanceof InstanceDatum) || !(result instanceof TensorDatum)) return;
   if (!ts.isPropertyAccessExpression(callee.expression)) return;
   machine.trace?.wish(result.value, callee.expression.name.text, NAME_STRENGTH.field);
@@ -150,7 +192,8 @@ function newExpression(machine: Machine, node: ts.NewExpression, scope: Scope): 
     return machine.call(new NativeDatum(`new ${name}`, native), args, node);
   }
   const cls = machine.evaluate(node.expression, scope);
-  if (!(cls instanceof ClassDatum)) return machine.mismatch(cls, node.expression, "what stands behind new", "a class");
+  if (!(cls instanceof ClassDatum))
+    return machine.mismatch(cls, node.expression, "what stands behind new", "a class");
   return construct(machine, cls, argumentsOf(machine, node.arguments, scope), node);
 }
 
@@ -170,9 +213,11 @@ function binary(machine: Machine, node: ts.BinaryExpression, scope: Scope): Datu
 function apply(machine: Machine, operator: ts.SyntaxKind, node: ts.BinaryExpression, scope: Scope): Datum {
   if (operator === K.CommaToken) return machine.unsupported(node);
   const left = machine.evaluate(node.left, scope);
-  if (operator === K.AmpersandAmpersandToken) return isTruthy(left) ? machine.evaluate(node.right, scope) : left;
+  if (operator === K.AmpersandAmpersandToken)
+    return isTruthy(left) ? machine.evaluate(node.right, scope) : left;
   if (operator === K.BarBarToken) return isTruthy(left) ? left : machine.evaluate(node.right, scope);
-  if (operator === K.QuestionQuestionToken) return isNullish(left) ? machine.evaluate(node.right, scope) : left;
+  if (operator === K.QuestionQuestionToken)
+    return isNullish(left) ? machine.evaluate(node.right, scope) : left;
   const right = machine.evaluate(node.right, scope);
   return applyBinary(machine, operator, { left, right, leftNode: node.left, rightNode: node.right, node });
 }
@@ -203,7 +248,8 @@ function objectLiteral(machine: Machine, node: ts.ObjectLiteralExpression, scope
     if (ts.isSpreadAssignment(property)) {
       const spread = machine.evaluate(property.expression, scope);
       if (isNullish(spread)) continue;
-      if (!(spread instanceof RecordDatum)) machine.mismatch(spread, property, "what is spread here", "an object");
+      if (!(spread instanceof RecordDatum))
+        machine.mismatch(spread, property, "what is spread here", "an object");
       machine.work(property, spread.fields.size);
       for (const [name, datum] of spread.fields) fields.set(name, datum);
       continue;
@@ -211,7 +257,8 @@ function objectLiteral(machine: Machine, node: ts.ObjectLiteralExpression, scope
     const name = property.name ? propertyName(machine, property.name, scope) : "";
     if (name === "__proto__") machine.fail(property, '"__proto__" is not available in a definition');
     if (ts.isPropertyAssignment(property)) fields.set(name, machine.evaluate(property.initializer, scope));
-    else if (ts.isShorthandPropertyAssignment(property)) fields.set(name, identifier(machine, property.name, scope));
+    else if (ts.isShorthandPropertyAssignment(property))
+      fields.set(name, identifier(machine, property.name, scope));
     else if (ts.isMethodDeclaration(property)) fields.set(name, new FunctionDatum(name, property, scope));
     else machine.unsupported(property);
   }
@@ -219,7 +266,8 @@ function objectLiteral(machine: Machine, node: ts.ObjectLiteralExpression, scope
 }
 
 function functionOf(_machine: Machine, node: FunctionNode, scope: Scope): Datum {
-  const name = ts.isVariableDeclaration(node.parent) && ts.isIdentifier(node.parent.name) ? node.parent.name.text : "";
+  const name =
+    ts.isVariableDeclaration(node.parent) && ts.isIdentifier(node.parent.name) ? node.parent.name.text : "";
   const inner = ts.isFunctionExpression(node) && node.name ? new Scope(scope) : scope;
   const datum = new FunctionDatum(node.name?.getText() || name || "the function", node, inner);
   if (ts.isFunctionExpression(node) && node.name) inner.declare(node.name.text, datum, true);
@@ -237,7 +285,11 @@ function self(machine: Machine, node: ts.Node, scope: Scope): Datum {
   const receiver = scope.enclosing();
   if (receiver === null) return machine.fail(node, "this has no meaning outside a class");
   if (receiver.self === undefined) {
-    machine.fail(node, "this is undefined: the method was taken from its object", "Call it on the object, or use an arrow function.");
+    machine.fail(
+      node,
+      "this is undefined: the method was taken from its object",
+      "Call it on the object, or use an arrow function.",
+    );
   }
   return receiver.self;
 }
@@ -264,12 +316,16 @@ export const expressions: ExpressionTable = {
   [K.PostfixUnaryExpression]: (machine, node: ts.PostfixUnaryExpression, scope) =>
     step(machine, node.operand, node.operator, scope).before,
   [K.ConditionalExpression]: (machine, node: ts.ConditionalExpression, scope) =>
-    machine.evaluate(isTruthy(machine.evaluate(node.condition, scope)) ? node.whenTrue : node.whenFalse, scope),
+    machine.evaluate(
+      isTruthy(machine.evaluate(node.condition, scope)) ? node.whenTrue : node.whenFalse,
+      scope,
+    ),
   [K.ArrayLiteralExpression]: arrayLiteral,
   [K.ObjectLiteralExpression]: objectLiteral,
   [K.ArrowFunction]: functionOf,
   [K.FunctionExpression]: functionOf,
-  [K.ClassExpression]: (machine, node: ts.ClassExpression, scope) => declareClass(machine, node, new Scope(scope)),
+  [K.ClassExpression]: (machine, node: ts.ClassExpression, scope) =>
+    declareClass(machine, node, new Scope(scope)),
   [K.TemplateExpression]: template,
   [K.OmittedExpression]: () => undefined,
   [K.ParenthesizedExpression]: inside,
@@ -277,6 +333,6 @@ export const expressions: ExpressionTable = {
   [K.SatisfiesExpression]: inside,
   [K.NonNullExpression]: inside,
   [K.TypeAssertionExpression]: inside,
-  [K.TypeOfExpression]: (machine, node: ts.TypeOfExpression, scope) => typeOf(machine.evaluate(node.expression, scope)),
+  [K.TypeOfExpression]: (machine, node: ts.TypeOfExpression, scope) =>
+    typeOf(machine.evaluate(node.expression, scope)),
 };
-

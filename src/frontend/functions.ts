@@ -19,7 +19,9 @@ export const call: Call = (machine, callee, args, node, self) => {
   if (callee instanceof FunctionDatum) {
     const { node: code } = callee;
     const receiver = ts.isArrowFunction(code) ? null : { self, home: callee.home };
-    return machine.calling(node, () => runBody(machine, callee.name, code, callee.scope, receiver, args, node));
+    return machine.calling(node, () =>
+      runBody(machine, callee.name, code, callee.scope, receiver, args, node),
+    );
   }
   if (callee instanceof NativeDatum && callee.run) {
     const { run } = callee;
@@ -95,11 +97,17 @@ function bindParameters(
   );
   const rest = parameters.at(-1)?.dotDotDotToken !== undefined;
   const required = parameters.filter((p) => !p.initializer && !p.questionToken && !p.dotDotDotToken).length;
-  if (args.length < required || (!rest && args.length > parameters.length)) {
+  // A function may stand where one of more parameters is wanted; a method or constructor is called by its name.
+  const named = ts.isMethodDeclaration(code) || ts.isConstructorDeclaration(code);
+  if (args.length < required || (named && !rest && args.length > parameters.length)) {
     const most = rest ? "or more" : required === parameters.length ? "" : `to ${parameters.length}`;
     const count = most === "" || most === "or more" ? `${required} ${most}`.trim() : `${required} ${most}`;
     const names = parameters.map((parameter) => parameter.name.getText()).join(", ");
-    machine.fail(node, `${name} takes ${count} ${count === "1" ? "argument" : "arguments"}, not ${args.length}`, `It is declared as ${name}(${names}).`);
+    machine.fail(
+      node,
+      `${name} takes ${count} ${count === "1" ? "argument" : "arguments"}, not ${args.length}`,
+      `It is declared as ${name}(${names}).`,
+    );
   }
   parameters.forEach((parameter, i) => {
     if (ts.canHaveModifiers(parameter) && ts.getModifiers(parameter)?.length) {

@@ -25,7 +25,8 @@ export class Linker {
     this.#exports.set(file, exports);
     const scope = new Scope(null);
     hoist(file.statements, scope);
-    for (const statement of file.statements) if (ts.isImportDeclaration(statement)) this.#import(statement, scope);
+    for (const statement of file.statements)
+      if (ts.isImportDeclaration(statement)) this.#import(statement, scope);
     for (const statement of file.statements) {
       if (ts.isImportDeclaration(statement)) continue;
       if (ts.isExportDeclaration(statement)) this.#export(statement, scope, exports);
@@ -44,7 +45,8 @@ export class Linker {
     }
     if (ts.isFunctionDeclaration(statement) && statement.name) {
       const native = machine.tables.natives.get(statement.name.text);
-      if (!native) throw new Error(`src/nn declares ${statement.name.text}, which the frontend does not have`);
+      if (!native)
+        throw new Error(`src/nn declares ${statement.name.text}, which the frontend does not have`);
       scope.declare(native.name, native, true);
     }
     return true;
@@ -87,7 +89,8 @@ export class Linker {
     const from = this.#file(node.moduleSpecifier);
     const exports = this.load(from);
     if (!clause) return;
-    if (clause.name) machine.fail(clause.name, "a definition has no default export", "Import by name: import { ... }");
+    if (clause.name)
+      machine.fail(clause.name, "a definition has no default export", "Import by name: import { ... }");
     const bindings = clause.namedBindings;
     if (!bindings) return;
     if (ts.isNamespaceImport(bindings)) {
@@ -102,7 +105,11 @@ export class Linker {
       if (binding) scope.bindings.set(element.name.text, binding);
       else if (!declaresType(from, name, (specifier, within) => machine.sources.resolve(within, specifier))) {
         const module = (node.moduleSpecifier as ts.StringLiteral).text;
-        machine.fail(element, `"${module}" has no "${name}"`, suggestion(name, [...exports.keys()], "names there"));
+        machine.fail(
+          element,
+          `"${module}" has no "${name}"`,
+          suggestion(name, [...exports.keys()], "names there"),
+        );
       }
     }
   }
@@ -113,7 +120,11 @@ export class Linker {
     const file = machine.sources.resolve(specifier.getSourceFile(), name);
     if (file) return file;
     if (/^\.\.?\//.test(name)) {
-      return machine.fail(specifier, `there is no definition file "${name}"`, "Relative imports end in .ts: \"./blocks.ts\".");
+      return machine.fail(
+        specifier,
+        `there is no definition file "${name}"`,
+        'Relative imports end in .ts: "./blocks.ts".',
+      );
     }
     return machine.fail(
       specifier,
@@ -125,7 +136,9 @@ export class Linker {
 
 function collectNames(name: ts.BindingName, names: string[]): void {
   if (ts.isIdentifier(name)) names.push(name.text);
-  else for (const element of name.elements) if (!ts.isOmittedExpression(element)) collectNames(element.name, names);
+  else
+    for (const element of name.elements)
+      if (!ts.isOmittedExpression(element)) collectNames(element.name, names);
 }
 
 /** Whether `name` is an interface or type that `file` exports, itself or from another. */
@@ -135,7 +148,8 @@ function declaresType(
   resolve: (specifier: string, within: ts.SourceFile) => ts.SourceFile | undefined,
 ): boolean {
   return file.statements.some((statement) => {
-    if (ts.isInterfaceDeclaration(statement) || ts.isTypeAliasDeclaration(statement)) return statement.name.text === name;
+    if (ts.isInterfaceDeclaration(statement) || ts.isTypeAliasDeclaration(statement))
+      return statement.name.text === name;
     if (!ts.isExportDeclaration(statement) || !statement.moduleSpecifier) return false;
     const from = resolve((statement.moduleSpecifier as ts.StringLiteral).text, file);
     return from !== undefined && declaresType(from, name, resolve);

@@ -131,7 +131,8 @@ export class Machine {
   }
 
   mismatch(datum: Datum, node: ts.Node, what: string, wanted: string): never {
-    if (datum instanceof Absent) this.fail(node, `${what} must be ${wanted}, but ${datum.reason}`, datum.remedy);
+    if (datum instanceof Absent)
+      this.fail(node, `${what} must be ${wanted}, but ${datum.reason}`, datum.remedy);
     const found = isUndefined(datum) ? "undefined" : describe(datum);
     return this.fail(node, `${what} must be ${wanted}, not ${found}`);
   }
@@ -141,7 +142,8 @@ export class Machine {
     try {
       return body();
     } catch (error) {
-      if (error instanceof UserError && error.frame === undefined) this.fail(node, error.message, error.remedy);
+      if (error instanceof UserError && error.frame === undefined)
+        this.fail(node, error.message, error.remedy);
       throw error;
     }
   }

@@ -47,7 +47,8 @@ export function readMember(machine: Machine, object: Datum, name: string, node: 
     );
   }
   if (object instanceof ErrorDatum && name === "message") return object.message;
-  if (object instanceof Absent) machine.fail(node, `"${name}" can't be read: ${object.reason}`, object.remedy);
+  if (object instanceof Absent)
+    machine.fail(node, `"${name}" can't be read: ${object.reason}`, object.remedy);
   return machine.fail(node, `${describe(object)} has no "${name}"`);
 }
 
@@ -85,8 +86,15 @@ function readInstance(machine: Machine, object: InstanceDatum, name: string, nod
   }
   const method = methodOf(object.class, name);
   if (method) return method;
-  const known = [...object.fields.keys(), ...[...object.class.chain()].flatMap((own) => [...own.methods.keys()])];
-  return machine.fail(node, `${describe(object)} has no "${name}"`, suggestion(name, known, "fields and methods"));
+  const known = [
+    ...object.fields.keys(),
+    ...[...object.class.chain()].flatMap((own) => [...own.methods.keys()]),
+  ];
+  return machine.fail(
+    node,
+    `${describe(object)} has no "${name}"`,
+    suggestion(name, known, "fields and methods"),
+  );
 }
 
 function readStatic(machine: Machine, cls: ClassDatum, name: string, node: ts.Node): Datum {
@@ -94,18 +102,33 @@ function readStatic(machine: Machine, cls: ClassDatum, name: string, node: ts.No
   const found = lookUp(cls, (own) => own.statics, name);
   if (found) return found.found;
   const known = [...cls.chain()].flatMap((own) => [...own.statics.keys()]);
-  return machine.fail(node, `the class ${cls.name} has no "${name}"`, suggestion(name, known, "static members"));
+  return machine.fail(
+    node,
+    `the class ${cls.name} has no "${name}"`,
+    suggestion(name, known, "static members"),
+  );
 }
 
 function readNative(machine: Machine, object: NativeDatum, name: string, node: ts.Node): Datum {
   if (object.members.has(name)) return object.members.get(name);
   const known = [...object.members.keys()];
-  return machine.fail(node, `${object.name} has no "${name}"`, known.length > 0 ? suggestion(name, known, `members of ${object.name}`) : undefined);
+  return machine.fail(
+    node,
+    `${object.name} has no "${name}"`,
+    known.length > 0 ? suggestion(name, known, `members of ${object.name}`) : undefined,
+  );
 }
 
 type Methods<T> = ReadonlyMap<string, (self: T) => NativeDatum>;
 
-function boundMethod<T>(machine: Machine, methods: Methods<T>, self: T, name: string, node: ts.Node, what: string): Datum {
+function boundMethod<T>(
+  machine: Machine,
+  methods: Methods<T>,
+  self: T,
+  name: string,
+  node: ts.Node,
+  what: string,
+): Datum {
   const method = methods.get(name);
   if (method) return method(self);
   const near = nearest(name, methods.keys());
@@ -117,7 +140,12 @@ function boundMethod<T>(machine: Machine, methods: Methods<T>, self: T, name: st
 }
 
 /** `object[key]`. */
-export function readElement(machine: Machine, object: Datum, key: Datum, node: ts.ElementAccessExpression): Datum {
+export function readElement(
+  machine: Machine,
+  object: Datum,
+  key: Datum,
+  node: ts.ElementAccessExpression,
+): Datum {
   if (typeof key === "string") return readMember(machine, object, key, node);
   const index = machine.number(key, node.argumentExpression, "an index");
   if (Array.isArray(object) || typeof object === "string") {
@@ -129,7 +157,13 @@ export function readElement(machine: Machine, object: Datum, key: Datum, node: t
 }
 
 /** `object.name = datum`. */
-export function writeMember(machine: Machine, object: Datum, name: string, datum: Datum, node: ts.Node): void {
+export function writeMember(
+  machine: Machine,
+  object: Datum,
+  name: string,
+  datum: Datum,
+  node: ts.Node,
+): void {
   if (object instanceof RecordDatum) {
     object.fields.set(name, datum);
     return;
@@ -164,7 +198,11 @@ export function writeElement(
   }
   const index = machine.number(key, node.argumentExpression, "an index");
   if (!Number.isInteger(index) || index < 0 || index > object.length) {
-    machine.fail(node, `element ${index} of ${describe(object)} can't be set`, "Use push to make an array longer.");
+    machine.fail(
+      node,
+      `element ${index} of ${describe(object)} can't be set`,
+      "Use push to make an array longer.",
+    );
   }
   object[index] = datum;
 }

@@ -77,7 +77,8 @@ export function applyBinary(machine: Machine, operator: ts.SyntaxKind, sides: Si
       if (right instanceof InstanceDatum) return right.fields.has(String(left));
       return machine.mismatch(right, rightNode, "what stands behind in", "an object");
     case K.InstanceOfKeyword:
-      if (!(right instanceof ClassDatum)) machine.mismatch(right, rightNode, "what stands behind instanceof", "a class");
+      if (!(right instanceof ClassDatum))
+        machine.mismatch(right, rightNode, "what stands behind instanceof", "a class");
       return left instanceof InstanceDatum && [...left.class.chain()].includes(right);
   }
   const symbol = ts.tokenToString(operator) ?? "this operator";
@@ -140,7 +141,9 @@ export function applyUnary(machine: Machine, operator: ts.SyntaxKind, operand: D
     machine.fail(
       node,
       `${ts.tokenToString(operator)} works on numbers, and this is ${describe(operand)}`,
-      operator === K.MinusToken ? "Use neg(x)." : "The elements of a tensor are not known when the model is compiled.",
+      operator === K.MinusToken
+        ? "Use neg(x)."
+        : "The elements of a tensor are not known when the model is compiled.",
     );
   }
   if (operator === K.PlusToken && typeof operand === "string") return Number(operand);

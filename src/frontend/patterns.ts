@@ -20,7 +20,8 @@ export function declare(
     return;
   }
   const bind = (element: ts.BindingElement, found: Datum): void => {
-    const given = isUndefined(found) && element.initializer ? machine.evaluate(element.initializer, scope) : found;
+    const given =
+      isUndefined(found) && element.initializer ? machine.evaluate(element.initializer, scope) : found;
     declare(machine, element.name, given, scope, { constant, names });
   };
   if (ts.isArrayBindingPattern(pattern)) {
@@ -71,14 +72,20 @@ function readFrom(machine: Machine, datum: Datum, name: string, node: ts.Node): 
 }
 
 function restOf(machine: Machine, datum: Datum, taken: ReadonlySet<string>, node: ts.Node): Datum {
-  if (!(datum instanceof RecordDatum)) return machine.mismatch(datum, node, "what is taken apart here", "an object");
+  if (!(datum instanceof RecordDatum))
+    return machine.mismatch(datum, node, "what is taken apart here", "an object");
   machine.work(node, datum.fields.size);
   return new RecordDatum(new Map([...datum.fields].filter(([name]) => !taken.has(name))), datum.origin);
 }
 
 /** The name that stands in front of a colon, computed where it is in brackets. */
 export function propertyName(machine: Machine, name: ts.PropertyName, scope: Scope): string {
-  if (ts.isIdentifier(name) || ts.isStringLiteralLike(name) || ts.isNumericLiteral(name) || ts.isPrivateIdentifier(name)) {
+  if (
+    ts.isIdentifier(name) ||
+    ts.isStringLiteralLike(name) ||
+    ts.isNumericLiteral(name) ||
+    ts.isPrivateIdentifier(name)
+  ) {
     return name.text;
   }
   if (!ts.isComputedPropertyName(name)) return machine.unsupported(name);
@@ -116,10 +123,16 @@ export function assign(machine: Machine, target: ts.Expression, datum: Datum, sc
 
 function assignWithDefault(machine: Machine, target: ts.Expression, datum: Datum, scope: Scope): void {
   if (!ts.isBinaryExpression(target)) assign(machine, target, datum, scope);
-  else assign(machine, target.left, isUndefined(datum) ? machine.evaluate(target.right, scope) : datum, scope);
+  else
+    assign(machine, target.left, isUndefined(datum) ? machine.evaluate(target.right, scope) : datum, scope);
 }
 
-function assignObject(machine: Machine, target: ts.ObjectLiteralExpression, datum: Datum, scope: Scope): void {
+function assignObject(
+  machine: Machine,
+  target: ts.ObjectLiteralExpression,
+  datum: Datum,
+  scope: Scope,
+): void {
   for (const property of target.properties) {
     if (ts.isPropertyAssignment(property)) {
       const name = propertyName(machine, property.name, scope);
@@ -127,8 +140,12 @@ function assignObject(machine: Machine, target: ts.ObjectLiteralExpression, datu
     } else if (ts.isShorthandPropertyAssignment(property)) {
       const found = readFrom(machine, datum, property.name.text, property);
       const fallback = property.objectAssignmentInitializer;
-      assign(machine, property.name, isUndefined(found) && fallback ? machine.evaluate(fallback, scope) : found, scope);
+      assign(
+        machine,
+        property.name,
+        isUndefined(found) && fallback ? machine.evaluate(fallback, scope) : found,
+        scope,
+      );
     } else machine.unsupported(property);
   }
 }
-

@@ -5,12 +5,12 @@ import { fileURLToPath } from "node:url";
 import { codeFrameColumns } from "@babel/code-frame";
 import { ModuleKind, ModuleResolutionKind, Project, ScriptTarget, ts } from "ts-morph";
 import { UserError } from "../ir/error.ts";
+import { LIBRARY } from "./lib.ts";
 
 /** Where "ithaca/nn" and the shipped definitions are: beside the sources, also for the built package. */
 const SOURCE_ROOT = fileURLToPath(new URL("../../src/", import.meta.url));
 const NN_DIRECTORY = resolve(SOURCE_ROOT, "nn") + sep;
 const NN_INDEX = resolve(SOURCE_ROOT, "nn/index.d.ts");
-const LIB = resolve(SOURCE_ROOT, "frontend/lib.d.ts");
 
 export const MODELS_DIRECTORY = resolve(SOURCE_ROOT, "models");
 
@@ -41,7 +41,9 @@ export class Sources {
       },
     });
     if (!existsSync(file)) {
-      throw new UserError(`there is no file ${file}`, { remedy: "`source` is the path of a model definition." });
+      throw new UserError(`there is no file ${file}`, {
+        remedy: "`source` is the path of a model definition.",
+      });
     }
     if (!file.endsWith(".ts")) {
       throw new UserError(`${file} is not a TypeScript file`, { remedy: "A model definition ends in .ts." });
@@ -128,7 +130,7 @@ export class Sources {
 
   /** The first type error in the user's files, which may lie where this configuration doesn't lead. */
   typeError(): UserError | undefined {
-    this.#project.createSourceFile(LIB, readFileSync(LIB, "utf8"));
+    this.#project.createSourceFile("/lib.d.ts", LIBRARY);
     const program = this.#project.getProgram().compilerObject;
     for (const file of this.#files.values()) {
       if (file.fileName.startsWith(SOURCE_ROOT)) continue;

@@ -28,7 +28,8 @@ export function hoist(statements: readonly ts.Statement[], scope: Scope): void {
       scope.bindings.set(statement.name.text, { datum: undefined, ready: false, constant: true });
     } else if (ts.isVariableStatement(statement)) {
       for (const { name } of statement.declarationList.declarations) {
-        if (ts.isIdentifier(name)) scope.bindings.set(name.text, { datum: undefined, ready: false, constant: false });
+        if (ts.isIdentifier(name))
+          scope.bindings.set(name.text, { datum: undefined, ready: false, constant: false });
       }
     }
   }
@@ -62,7 +63,8 @@ function looping(machine: Machine, node: ts.Node, body: (begin: () => void) => C
 function forStatement(machine: Machine, node: ts.ForStatement, scope: Scope): Completion {
   let current = new Scope(scope);
   const { initializer, condition, incrementor } = node;
-  if (initializer && ts.isVariableDeclarationList(initializer)) declareVariables(machine, initializer, current);
+  if (initializer && ts.isVariableDeclarationList(initializer))
+    declareVariables(machine, initializer, current);
   else if (initializer) machine.evaluate(initializer, current);
   return looping(machine, node, (begin) => {
     while (!condition || isTruthy(machine.evaluate(condition, current))) {
@@ -84,7 +86,8 @@ function forOf(machine: Machine, node: ts.ForOfStatement | ts.ForInStatement, sc
   const datum = machine.evaluate(node.expression, scope);
   let items = datum;
   if (ts.isForInStatement(node)) {
-    if (!(datum instanceof RecordDatum)) return machine.mismatch(datum, node.expression, "what stands behind in", "an object");
+    if (!(datum instanceof RecordDatum))
+      return machine.mismatch(datum, node.expression, "what stands behind in", "an object");
     items = [...datum.fields.keys()];
   }
   const list = itemsOf(machine, items, node.expression);
@@ -103,7 +106,11 @@ function forOf(machine: Machine, node: ts.ForOfStatement | ts.ForInStatement, sc
   });
 }
 
-function whileStatement(machine: Machine, node: ts.WhileStatement | ts.DoStatement, scope: Scope): Completion {
+function whileStatement(
+  machine: Machine,
+  node: ts.WhileStatement | ts.DoStatement,
+  scope: Scope,
+): Completion {
   return looping(machine, node, (begin) => {
     let first = ts.isDoStatement(node);
     while (first || isTruthy(machine.evaluate(node.expression, scope))) {
@@ -135,7 +142,8 @@ function switchStatement(machine: Machine, node: ts.SwitchStatement, scope: Scop
 
 function throwStatement(machine: Machine, node: ts.ThrowStatement, scope: Scope): Completion {
   const thrown = machine.evaluate(node.expression, scope);
-  const message = thrown instanceof ErrorDatum ? thrown.message : typeof thrown === "string" ? thrown : describe(thrown);
+  const message =
+    thrown instanceof ErrorDatum ? thrown.message : typeof thrown === "string" ? thrown : describe(thrown);
   return machine.fail(node, message);
 }
 
@@ -144,7 +152,8 @@ const nothing = (): Completion => "normal";
 export const statements: StatementTable = {
   [K.Block]: (machine, node: ts.Block, scope) => runAll(machine, node.statements, new Scope(scope)),
   [K.VariableStatement]: (machine, node: ts.VariableStatement, scope) => {
-    if (node.modifiers?.some((modifier) => modifier.kind === K.DeclareKeyword)) return machine.unsupported(node);
+    if (node.modifiers?.some((modifier) => modifier.kind === K.DeclareKeyword))
+      return machine.unsupported(node);
     declareVariables(machine, node.declarationList, scope);
     return "normal";
   },
@@ -165,8 +174,10 @@ export const statements: StatementTable = {
   [K.ReturnStatement]: (machine, node: ts.ReturnStatement, scope) => ({
     returned: node.expression && machine.evaluate(node.expression, scope),
   }),
-  [K.BreakStatement]: (machine, node: ts.BreakStatement) => (node.label ? machine.unsupported(node) : "break"),
-  [K.ContinueStatement]: (machine, node: ts.ContinueStatement) => (node.label ? machine.unsupported(node) : "continue"),
+  [K.BreakStatement]: (machine, node: ts.BreakStatement) =>
+    node.label ? machine.unsupported(node) : "break",
+  [K.ContinueStatement]: (machine, node: ts.ContinueStatement) =>
+    node.label ? machine.unsupported(node) : "continue",
   [K.ThrowStatement]: throwStatement,
   [K.ClassDeclaration]: (machine, node: ts.ClassDeclaration, scope) => {
     declareClass(machine, node, scope);

@@ -31,7 +31,12 @@ export class Trace {
   }
 
   /** Appends a node. Throws a UserError without a frame if the operands don't fit. */
-  add(record: OpDefinition, operands: readonly Value[], attrs: Partial<Attrs>, loc: string): readonly Value[] {
+  add(
+    record: OpDefinition,
+    operands: readonly Value[],
+    attrs: Partial<Attrs>,
+    loc: string,
+  ): readonly Value[] {
     const node = this.builder.add(record, operands, attrs, { name: `${this.#count++}`, loc });
     this.wish(node.results[0], record.name, NAME_STRENGTH.op);
     return node.results;

@@ -198,7 +198,21 @@ export class Scope {
   /** All names in sight, for suggestions. */
   names(): string[] {
     const names: string[] = [];
-    for (let scope: Scope | null = this; scope !== null; scope = scope.parent) names.push(...scope.bindings.keys());
+    for (let scope: Scope | null = this; scope !== null; scope = scope.parent)
+      names.push(...scope.bindings.keys());
     return names;
   }
+}
+
+/** A configuration as data. Keys such as "__proto__" are keys like any other. */
+export function fromJson(json: unknown, origin: string): Datum {
+  if (Array.isArray(json)) return json.map((item, i) => fromJson(item, `${origin}[${i}]`));
+  if (typeof json === "object" && json !== null) {
+    const fields = Object.entries(json).map(([key, item]): [string, Datum] => [
+      key,
+      fromJson(item, `${origin}.${key}`),
+    ]);
+    return new RecordDatum(new Map(fields), origin);
+  }
+  return json as Datum;
 }

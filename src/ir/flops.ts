@@ -9,8 +9,21 @@ const PRODUCTS = new Set(["matmul", "attention"]);
 function flopsOf(nodes: readonly Node[]): number {
   return nodes.reduce((total, node) => {
     const types = node.operands.map((operand): TensorType => operand.type);
-    if (PRODUCTS.has(node.op)) return total + recordOf(node.op).cost(types, node.attrs, node.results.map(({ type }) => type)).flops;
-    const times = node.op === "repeat" ? (node.attrs.times as number) : node.op === "tile" ? (node.attrs.tiles as number) : 1;
+    if (PRODUCTS.has(node.op))
+      return (
+        total +
+        recordOf(node.op).cost(
+          types,
+          node.attrs,
+          node.results.map(({ type }) => type),
+        ).flops
+      );
+    const times =
+      node.op === "repeat"
+        ? (node.attrs.times as number)
+        : node.op === "tile"
+          ? (node.attrs.tiles as number)
+          : 1;
     return node.body ? total + times * flopsOf(node.body.nodes) : total;
   }, 0);
 }
@@ -27,5 +40,8 @@ export function modelFlops(graph: Graph): number {
 export function parameterCount(graph: Graph): number {
   return graph.params
     .filter(({ role }) => role === "param")
-    .reduce((total, { value }) => total + sizesOf(value.type).reduce((a, b) => a * b, 1) * (value.type.times ?? 1), 0);
+    .reduce(
+      (total, { value }) => total + sizesOf(value.type).reduce((a, b) => a * b, 1) * (value.type.times ?? 1),
+      0,
+    );
 }

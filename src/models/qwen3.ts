@@ -25,6 +25,9 @@ export class Qwen3Attention extends LlamaAttention {
 export class Qwen3ForCausalLM extends LlamaForCausalLM {
   constructor(config: Qwen2Config) {
     const { attention_bias: bias = false } = config;
-    super(config, (i) => new Qwen3Attention(config, { bias, output_bias: bias, window: windowOf(config, i) }));
+    super(
+      config,
+      (i) => new Qwen3Attention(config, { bias, output_bias: bias, window: windowOf(config, i) }),
+    );
   }
 }

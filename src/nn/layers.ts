@@ -8,7 +8,11 @@ export class Linear extends Module {
   weight: Tensor;
   bias: Tensor | undefined;
 
-  constructor(in_features: number, out_features: number, { bias = true }: { bias?: boolean | undefined } = {}) {
+  constructor(
+    in_features: number,
+    out_features: number,
+    { bias = true }: { bias?: boolean | undefined } = {},
+  ) {
     super();
     this.weight = parameter([out_features, in_features]);
     if (bias) this.bias = parameter([out_features], "zeros");

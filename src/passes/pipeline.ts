@@ -6,6 +6,7 @@ import { optimizer } from "./optimizer.ts";
 import type { Pass, PassOptions } from "./pass.ts";
 import { precision } from "./precision.ts";
 import { simplify } from "./simplify.ts";
+import { tileLoss } from "./tile-loss.ts";
 import { unroll } from "./unroll.ts";
 
 export interface PipelineEntry {
@@ -18,6 +19,8 @@ export interface PipelineEntry {
 export interface TrainingOptions {
   readonly precision: "fp32" | "bf16";
   readonly gradientAccumulationSteps: number;
+  /** Tiles of the loss; 0: as many as the pass thinks right, 1: none. */
+  readonly lossTiles: number;
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
@@ -46,6 +49,13 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
     ),
     entry(differentiate, "everything before it gets a gradient for free"),
     entry(simplify, "a cast behind a weight's gradient folds into its product; tied weights are cast once"),
+    entry(
+      tileLoss,
+      "behind differentiate, so that a tile's logits serve the loss and its gradients at once",
+      {
+        tiles: options.lossTiles,
+      },
+    ),
     entry(accumulate, "wraps forward and backward, but not the optimizer", {
       steps: options.gradientAccumulationSteps,
     }),

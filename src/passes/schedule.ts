@@ -256,7 +256,7 @@ class Scheduler {
         op: "cast",
         operands: [value],
         attrs: { dtype: from.type.dtype },
-        results: [value],
+        results: [{ ...value }],
         body: null,
         loc: "",
       },
@@ -355,6 +355,7 @@ class Scheduler {
     results.forEach((slot, i) => {
       if ((join[i] ?? -1) < 0) this.#zero(slot);
     });
+    const { nodes, products } = splitProducts(body, join);
     this.#loop(tiles, () => {
       const slots: Slots = new Map(
         body.params.map((param, i) => [
@@ -369,23 +370,64 @@ class Scheduler {
       body.returns.forEach((value, i) => {
         if ((join[i] ?? -1) >= 0) wanted.set(value, parts[i]);
       });
-      this.#region(this.#ordered(body), body.returns, slots, wanted);
+      const factors = [...products.values()].flatMap((product) => product.operands);
+      const whole = body.returns.filter((value) => !products.has(value));
+      const ordered = orderNodes({
+        nodes,
+        exits: [...whole, ...factors],
+        updates: [],
+        mesh: this.#graph.mesh,
+      });
+      this.#region(ordered, [...whole, ...factors], slots, wanted);
       body.returns.forEach((value, i) => {
-        const slot = slots.get(value) as Slot;
-        if ((join[i] ?? -1) >= 0) this.#copy(slot, parts[i]);
-        else this.#add(parts[i], slot);
+        const product = products.get(value);
+        if (product) this.#addProduct(parts[i], product, slots);
+        else if ((join[i] ?? -1) >= 0) this.#copy(slots.get(value) as Slot, parts[i]);
+        else this.#add(parts[i], slots.get(value) as Slot);
       });
     });
     return results;
+  }
+
+  /** A step that adds a product onto `total`, in place, without the product ever lying in memory. */
+  #addProduct(total: Slot, product: Node, slots: Slots): void {
+    const inputs = [...product.operands.map((operand) => slots.get(operand) as Slot), total];
+    const operands = inputs.map(({ name, type }) => ({ name, type }));
+    this.#step({ ...product, op: "matmul_add", operands, attrs: {}, results: [{ ...operands[2] }] }, inputs, [
+      total,
+    ]);
   }
 
   /** A step that adds `value` onto `total`, in place. */
   #add(total: Slot, value: Slot): void {
     const operands = [total, value].map(({ name, type }) => ({ name, type }));
     this.#step(
-      { op: "add", operands, attrs: {}, results: [operands[0]], body: null, loc: "" },
+      { op: "add", operands, attrs: {}, results: [{ ...operands[0] }], body: null, loc: "" },
       [total, value],
       [total],
     );
   }
+}
+
+/** The body of a tile without the weight gradients that it only returns to be summed, and those by their value. */
+function splitProducts(
+  body: Region,
+  join: readonly number[],
+): { nodes: readonly Node[]; products: Map<Value, Node> } {
+  const products = new Map<Value, Node>();
+  for (const node of body.nodes) {
+    const [result] = node.results;
+    const at = body.returns.indexOf(result);
+    const read = body.nodes.some((other) => other.operands.includes(result));
+    const sums = at >= 0 && (join[at] ?? -1) < 0 && body.returns.lastIndexOf(result) === at;
+    if (
+      node.op === "matmul" &&
+      node.attrs.transpose_a === true &&
+      result.type.dtype === "f32" &&
+      sums &&
+      !read
+    )
+      products.set(result, node);
+  }
+  return { nodes: body.nodes.filter((node) => !products.has(node.results[0])), products };
 }

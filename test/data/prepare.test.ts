@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import * as zlib from "node:zlib";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type PreparedData, prepareData, tokenType } from "../../src/data/prepare.ts";
@@ -28,6 +29,10 @@ function write(name: string, content: string | Uint8Array): string {
   const path = join(folder, name);
   writeFileSync(path, content);
   return path;
+}
+
+function fixture(name: string): string {
+  return fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
 }
 
 function prepare(data: string, textField = "text", vocabSize?: number): Promise<PreparedData> {
@@ -179,6 +184,17 @@ describe("a file", () => {
     expect(starts(prepared)).toEqual([0, first.length]);
   });
 
+  test.each(["snappy", "gzip"])(
+    "of Parquet rows compressed with %s has a document a row",
+    async (compression) => {
+      const prepared = await prepare(fixture(`${compression}.parquet`));
+      const { tokenizer } = loadTokenizer(qwen);
+      const first = [...tokenizer.encode("one two").ids, qwenEnd];
+      expect(ids(prepared)).toEqual([...first, ...tokenizer.encode("three").ids, qwenEnd]);
+      expect(starts(prepared)).toEqual([0, first.length]);
+    },
+  );
+
   test("is tokenised once, and again when its content changes", async () => {
     const path = write("again.txt", "one");
     const first = await prepare(path);
@@ -243,8 +259,20 @@ describe("a file with a mistake", () => {
     expect((await failure(write("empty.txt", "")))[1]).toBe("there is no text in the file");
   });
 
-  test("isn't Parquet", async () => {
+  test("isn't Parquet, or has no such column", async () => {
     expect((await failure(write("not.parquet", "PAR2")))[1]).toMatch(/^the file is not Parquet: /);
+    expect((await failure(fixture("snappy.parquet"), "content"))[1]).toBe(
+      'there is no column "content"; the columns are id, text',
+    );
+    expect((await failure(fixture("snappy.parquet"), "id"))[1]).toBe('row 0 of column "id" is not a text');
+  });
+
+  test.skipIf("zstdDecompressSync" in zlib)("is compressed with what this Node doesn't have", async () => {
+    expect(await failure(fixture("zstd.parquet"))).toEqual([
+      fixture("zstd.parquet"),
+      "rows 0 to 1 can't be read: parquet unsupported compression codec: ZSTD",
+      "Zstandard needs Node 22.15 or later; Snappy, gzip and Brotli are read by all.",
+    ]);
   });
 
   test("belongs to another tokenizer than the model", async () => {

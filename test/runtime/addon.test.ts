@@ -121,15 +121,23 @@ describe("an open program", () => {
 
   test("turns C++ errors into JavaScript's", async () => {
     await expect(openProgram(join(folder, "none.so"))).rejects.toThrow("can't load the program");
-    await expect(openProgram(onFour.program)).rejects.toThrow("was compiled for 4 ranks; open it with { ranks: 4 }");
-    await expect(openProgram(alone.program, { threads: 0 })).rejects.toThrow("threads must be a whole number");
+    await expect(openProgram(onFour.program)).rejects.toThrow(
+      "was compiled for 4 ranks; open it with { ranks: 4 }",
+    );
+    await expect(openProgram(alone.program, { threads: 0 })).rejects.toThrow(
+      "threads must be a whole number",
+    );
     await expect(openProgram(alone.program, { threads: 5 })).rejects.toThrow("room for 4 threads");
     vi.stubEnv("TOY_FAIL_RANK", "2");
     const program = await openProgram(onFour.program, { ranks: 4 });
     expect(() => program.view("nothing")).toThrow('toy has no tensor "nothing"');
     expect(() => program.view("loss", 4)).toThrow("rank is 4; the program has 4 ranks");
-    await expect(program.load({ weights: [join(folder, "none.safetensors")] })).rejects.toThrow("No such file");
-    await expect(program.step()).rejects.toThrow("rank 2, lane compute, step 1 (update): the toy was told to fail");
+    await expect(program.load({ weights: [join(folder, "none.safetensors")] })).rejects.toThrow(
+      "No such file",
+    );
+    await expect(program.step()).rejects.toThrow(
+      "rank 2, lane compute, step 1 (update): the toy was told to fail",
+    );
     await expect(program.step()).rejects.toThrow("failed in an earlier step");
     program.close();
     program.close();

@@ -33,9 +33,13 @@ inline bool amx_granted() {
   return granted;
 }
 
+// g++'s tile loads don't tell the compiler that they read memory: this makes it write what it still holds.
+ITHACA_INLINE void publish_to_tiles(const void* data) { asm volatile("" : : "r"(data) : "memory"); }
+
 // C[rows][columns] (+)= A B, all three multiples of 32: two by two tiles of 16 by 16, 32 deep.
 inline void multiply_amx(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t ldb, float* c, std::int64_t ldc,
                          std::int64_t rows, std::int64_t columns, std::int64_t depth, bool accumulate) {
+  publish_to_tiles(a);
   const std::int64_t a_stride = lda * 2, b_stride = ldb * 4, c_stride = ldc * 4;
   for (std::int64_t n = 0; n < columns; n += 32)
     for (std::int64_t m = 0; m < rows; m += 32) {
@@ -129,7 +133,7 @@ template <bool Amx>
 struct Bf16Engine {
   using Element = bf16;
   static constexpr int kPanel = 32;
-  static constexpr std::int64_t kKeys = 128;
+  static constexpr std::int64_t kKeys = 64;
   static constexpr std::int64_t kKeyUnit = 32;
   static constexpr int kExpDegree = 4;
   static constexpr bool kInPlace = false;
@@ -259,6 +263,7 @@ struct Bf16Engine {
         std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
         std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
       } configuration;
+      publish_to_tiles(&configuration);
       _tile_loadconfig(&configuration);
     }
 #endif

@@ -23,47 +23,36 @@ struct alignas(64) Slot {
   const std::byte* send = nullptr;
 };
 
-// dst[0, n) = the sum over sources, in their order.
-void sum_f32(const std::vector<const float*>& sources, float* dst, std::size_t n) {
-  float sum[kSumBlock];
-  std::copy_n(sources[0], n, sum);
-  for (std::size_t r = 1; r < sources.size(); ++r) {
-    for (std::size_t i = 0; i < n; ++i) sum[i] += sources[r][i];
-  }
-  std::copy_n(sum, n, dst);
-}
+float widen(float value) { return value; }
+float widen(bf16 value) { return value; }
+void narrow(float sum, float& to) { to = sum; }
+void narrow(float sum, bf16& to) { to = to_bf16(sum); }
+std::int32_t widen(std::int32_t value) { return value; }
+void narrow(std::int32_t sum, std::int32_t& to) { to = sum; }
 
-void sum_bf16(const std::vector<const bf16*>& sources, bf16* dst, std::size_t n) {
-  float sum[kSumBlock];
-  for (std::size_t i = 0; i < n; ++i) sum[i] = static_cast<float>(sources[0][i]);
-  for (std::size_t r = 1; r < sources.size(); ++r) {
-    for (std::size_t i = 0; i < n; ++i) sum[i] += static_cast<float>(sources[r][i]);
-  }
-  for (std::size_t i = 0; i < n; ++i) dst[i] = to_bf16(sum[i]);
-}
-
-void sum_i32(const std::vector<const std::int32_t*>& sources, std::int32_t* dst, std::size_t n) {
-  std::int32_t sum[kSumBlock];
-  std::copy_n(sources[0], n, sum);
-  for (std::size_t r = 1; r < sources.size(); ++r) {
-    for (std::size_t i = 0; i < n; ++i) sum[i] += sources[r][i];
-  }
-  std::copy_n(sum, n, dst);
-}
-
-template <typename T, typename Sum>
-void sum_blocks(const std::vector<const std::byte*>& sources, std::byte* dst, std::size_t count, Sum sum) {
-  std::vector<const T*> at(sources.size());
+// dst[0, count) = the sum over sources, in their order.
+template <typename T>
+void sum_as(const std::vector<const std::byte*>& sources, std::byte* dst, std::size_t count) {
+  decltype(widen(T{})) sum[kSumBlock];
   for (std::size_t begin = 0; begin < count; begin += kSumBlock) {
-    for (std::size_t r = 0; r < sources.size(); ++r) at[r] = reinterpret_cast<const T*>(sources[r]) + begin;
-    sum(at, reinterpret_cast<T*>(dst) + begin, std::min(kSumBlock, count - begin));
+    const std::size_t n = std::min(kSumBlock, count - begin);
+    for (std::size_t r = 0; r < sources.size(); ++r) {
+      const T* from = reinterpret_cast<const T*>(sources[r]) + begin;
+      if (r == 0) {
+        for (std::size_t i = 0; i < n; ++i) sum[i] = widen(from[i]);
+      } else {
+        for (std::size_t i = 0; i < n; ++i) sum[i] += widen(from[i]);
+      }
+    }
+    T* to = reinterpret_cast<T*>(dst) + begin;
+    for (std::size_t i = 0; i < n; ++i) narrow(sum[i], to[i]);
   }
 }
 
 void sum_ranks(const std::vector<const std::byte*>& sources, std::byte* dst, std::size_t count, DType dtype) {
-  if (dtype == DType::f32) sum_blocks<float>(sources, dst, count, sum_f32);
-  if (dtype == DType::bf16) sum_blocks<bf16>(sources, dst, count, sum_bf16);
-  if (dtype == DType::i32) sum_blocks<std::int32_t>(sources, dst, count, sum_i32);
+  if (dtype == DType::f32) sum_as<float>(sources, dst, count);
+  if (dtype == DType::bf16) sum_as<bf16>(sources, dst, count);
+  if (dtype == DType::i32) sum_as<std::int32_t>(sources, dst, count);
 }
 
 }  // namespace

@@ -145,6 +145,15 @@ export const kernels: { readonly [K in OpName]: Kernel<K> } = {
       return `matmul(${args(...inputs, ...outputs, m, columns, k, transpose_a, transpose_b, false)});`;
     },
   },
+  matmul_add: {
+    emit({ operands: [a, b] }, { inputs, outputs, mesh }) {
+      const [left, right, before] = inputs;
+      if (before !== outputs[0]) throw new Error("matmul_add is not in place");
+      const [rows, m] = rowsAndColumns(a.type, mesh);
+      const n = localSizes(b.type, mesh).at(-1) as number;
+      return `matmul(${args(left, right, ...outputs, m, n, rows, true, false, true)});`;
+    },
+  },
   embedding: {
     emit({ operands: [ids, table] }, { inputs, outputs, mesh }) {
       const [vocabulary, columns] = localSizes(table.type, mesh);

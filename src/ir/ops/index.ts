@@ -27,7 +27,7 @@ import {
   swiglu_grad_up,
   tanh,
 } from "./elementwise.ts";
-import { embedding, embedding_grad, matmul } from "./linear.ts";
+import { embedding, embedding_grad, matmul, matmul_add } from "./linear.ts";
 import { cross_entropy, cross_entropy_grad } from "./loss.ts";
 import { offload, reload } from "./memory.ts";
 import { rms_norm, rms_norm_grad } from "./norm.ts";
@@ -65,6 +65,7 @@ export const ops = {
   swiglu_grad_up,
   // linear algebra and tables
   matmul,
+  matmul_add,
   embedding,
   embedding_grad,
   // reductions

@@ -76,6 +76,44 @@ export const matmul = defineOp({
   },
 });
 
+export const matmul_add = defineOp({
+  name: "matmul_add",
+  doc: "c + a^T b, all leading dimensions of a[..., m] and b[..., n] contracted: a weight gradient added to what is there.",
+  operands: ["a", "b", "c"],
+  attrs: {},
+  sharding: "...m, ...n, mn -> mn",
+  overwrites: [[0, 2]],
+  infer: ([a, b, c], _attrs, context) => {
+    const [sum] = matmul.record.infer(
+      [a, b],
+      { transpose_a: true, transpose_b: false, dtype: c.dtype },
+      context,
+    );
+    if (sizesOf(sum).join() !== sizesOf(c).join()) {
+      throw new UserError(
+        `a product of [${sizesOf(sum).join(", ")}] can't be added to [${sizesOf(c).join(", ")}]`,
+      );
+    }
+    return [sum];
+  },
+  gradient: null,
+  cost: (types, _attrs, results) => ({
+    flops: 2 * elements(types[0]) * (types[1].dims.at(-1)?.size ?? 1),
+    bytes: bytesOf(types, results),
+  }),
+  eval: ([a, b, c], _attrs, [sizes]) => {
+    const n = sizes[1];
+    const m = sizes[0];
+    const result = array(sizes, c.data);
+    for (let row = 0; row < product(a.sizes) / m; row++) {
+      for (let i = 0; i < m; i++) {
+        for (let j = 0; j < n; j++) result.data[i * n + j] += a.data[row * m + i] * b.data[row * n + j];
+      }
+    }
+    return [result];
+  },
+});
+
 export const embedding = defineOp({
   name: "embedding",
   doc: 'Row `ids` of the table [vocabulary, width]; `dtype` is the element type of the result ("" = that of the table).',

@@ -1,0 +1,126 @@
+/** @file The whole road: a configuration in, the sources of a training program out. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { emitCpu, type Source } from "./codegen/cpu/emit.ts";
+import { cpuTarget } from "./codegen/cpu/target.ts";
+import type { Config } from "./config/load.ts";
+import { readModel } from "./frontend/huggingface.ts";
+import { lowerDefinition } from "./frontend/index.ts";
+import { modelFlops, parameterCount } from "./ir/flops.ts";
+import type { Graph } from "./ir/graph.ts";
+import { type Plan, printPlan } from "./ir/plan.ts";
+import { print } from "./ir/print.ts";
+import { findRaces } from "./ir/race.ts";
+import { trainingPipeline } from "./passes/pipeline.ts";
+import { planMemory } from "./passes/plan-memory.ts";
+import { runPipeline, type Stage } from "./passes/run.ts";
+import { schedule } from "./passes/schedule.ts";
+
+export interface CompileOptions {
+  /** Folder to which the graph after every pass and the plan are written. */
+  readonly dump?: string;
+  /** Stop behind this pass: there are no sources then. */
+  readonly stopAfter?: string;
+}
+
+/** The graph after one pass; its text is made when it is asked for. */
+export interface CompiledStage extends Stage {
+  readonly text: string;
+}
+
+export interface Compiled {
+  readonly sources: readonly Source[];
+  /** Null when the road was left early. */
+  readonly plan: Plan | null;
+  readonly stages: readonly CompiledStage[];
+  readonly planText: string;
+  /** Number of elements of all weights. */
+  readonly parameters: number;
+  /** Time of each part of the road, in seconds. */
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
+/** Compiles what a configuration describes. Throws UserError for what the user can mend, PassError for our faults. */
+export async function compileConfig(config: Config, options: CompileOptions = {}): Promise<Compiled> {
+  const clock = new Clock();
+  const model = await readModel(config.model);
+  const graph = await lowerDefinition({
+    ...model,
+    batch: config.micro_batch_size * config.parallel.data,
+    sequence: config.sequence_length,
+  });
+  clock.lap("frontend");
+  const stages = runPipeline(
+    graph,
+    trainingPipeline(pipelineOptions(config)),
+    options.stopAfter === undefined ? {} : { stopAfter: options.stopAfter },
+  );
+  clock.lap("passes");
+  const last = stages[stages.length - 1].graph;
+  const plan = options.stopAfter === undefined ? planOf(last, config.threads) : null;
+  clock.lap("plan");
+  const flops = modelFlops(graph) * config.gradient_accumulation_steps;
+  const sources = plan ? emitCpu(plan, { threads: config.threads, modelFlops: flops }) : [];
+  clock.lap("codegen");
+  const compiled: Compiled = {
+    sources,
+    plan,
+    stages: stages.map(withText),
+    planText: plan ? printPlan(plan) : "",
+    parameters: parameterCount(graph),
+    seconds: clock.seconds,
+  };
+  if (options.dump !== undefined) writeDump(compiled, options.dump);
+  return compiled;
+}
+
+/** Steps, buffers and offsets for a graph. A plan with a race is our fault and does not compile. */
+export function planOf(graph: Graph, threads: number): Plan {
+  const plan = planMemory(schedule(graph, cpuTarget(graph.mesh, threads)));
+  const [race] = findRaces(plan);
+  if (race) throw new Error(`the plan has a race: ${race.message}`);
+  return plan;
+}
+
+function pipelineOptions(config: Config) {
+  const tiles = config.memory.tiled_loss;
+  return {
+    precision: config.precision,
+    gradientAccumulationSteps: config.gradient_accumulation_steps,
+    lossTiles: tiles === "auto" ? 0 : tiles === "off" ? 1 : tiles,
+    beta1: config.adam_beta1,
+    beta2: config.adam_beta2,
+    epsilon: config.adam_epsilon,
+    weightDecay: config.weight_decay,
+    maxGradNorm: config.max_grad_norm ?? 0,
+  };
+}
+
+function withText(stage: Stage): CompiledStage {
+  return {
+    ...stage,
+    get text() {
+      return print(stage.graph);
+    },
+  };
+}
+
+function writeDump({ stages, planText }: Compiled, folder: string): void {
+  mkdirSync(folder, { recursive: true });
+  stages.forEach(({ pass, text }, i) => {
+    writeFileSync(join(folder, `${String(i).padStart(2, "0")}-${pass}.ir`), text);
+  });
+  if (planText !== "") writeFileSync(join(folder, "plan.txt"), planText);
+}
+
+/** Seconds since the lap before, by name. */
+class Clock {
+  readonly seconds: Record<string, number> = {};
+  #last = performance.now();
+
+  lap(name: string): void {
+    const now = performance.now();
+    this.seconds[name] = (now - this.#last) / 1000;
+    this.#last = now;
+  }
+}
