@@ -35,7 +35,11 @@ module.exports = {
     only("frontend/", ["ir/", "nn/", "models/"], "The frontend ends at the graph."),
     only("config/", ["ir/error"], "Configuration is read before there is a graph."),
     only("data/", ["ir/error"], "Data preparation knows text and tokens only."),
-    only("launch/", ["ir/", "codegen/", "config/", "data/"], "Launching starts what codegen built."),
+    only(
+      "launch/",
+      ["ir/", "codegen/", "config/", "data/", "frontend/huggingface"],
+      "Launching starts what codegen built, on the files of a model directory.",
+    ),
     {
       name: "cli-is-the-top",
       comment: "Commands read arguments; what others need of them belongs below.",

@@ -44,11 +44,17 @@ function installNpmPackages() {
   const reason = staleReason();
   if (reason === undefined) return;
   console.error(`installing npm packages: ${reason}`);
-  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], {
-    cwd: root,
-    stdio: ["ignore", 2, 2],
-  });
-  if (status !== 0) stop("npm ci failed; it needs a network, or a filled npm cache");
+  const npm = (/** @type {string[]} */ ...args) =>
+    spawnSync("npm", [...args, "--no-audit", "--no-fund"], {
+      cwd: root,
+      stdio: ["ignore", 2, "pipe"],
+      encoding: "utf8",
+    });
+  const ci = npm("ci");
+  // `npm ci` refuses a lock that lacks optional builds for other systems, as one written behind a mirror does.
+  const last = ci.status === 0 || !ci.stderr?.includes("EUSAGE") ? ci : npm("install", "--no-save");
+  if (last.status !== 0)
+    stop(`${last.stderr ?? last.error}\nnpm can't install the packages; it needs a network`);
 }
 
 /** Why node_modules is not what package-lock.json says; undefined if it is. */

@@ -1,14 +1,15 @@
 /** @file The whole road: a configuration in, the sources of a training program out. */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { emitCpu, type Source } from "./codegen/cpu/emit.ts";
 import { cpuTarget } from "./codegen/cpu/target.ts";
 import type { Config } from "./config/load.ts";
-import { readModel } from "./frontend/huggingface.ts";
+import { type JsonObject, readModel, readModelDirectory } from "./frontend/huggingface.ts";
 import { lowerDefinition } from "./frontend/index.ts";
+import { UserError } from "./ir/error.ts";
 import { modelFlops, parameterCount } from "./ir/flops.ts";
 import type { Graph } from "./ir/graph.ts";
-import { type Plan, printPlan } from "./ir/plan.ts";
+import { type Plan, printBytes, printPlan } from "./ir/plan.ts";
 import { print } from "./ir/print.ts";
 import { findRaces } from "./ir/race.ts";
 import { trainingPipeline } from "./passes/pipeline.ts";
@@ -43,9 +44,13 @@ export interface Compiled {
 /** Compiles what a configuration describes. Throws UserError for what the user can mend, PassError for our faults. */
 export async function compileConfig(config: Config, options: CompileOptions = {}): Promise<Compiled> {
   const clock = new Clock();
-  const model = await readModel(config.model);
+  const model =
+    "directory" in config.model ? readModelDirectory(config.model.directory) : readModel(config.model, ".");
   const graph = await lowerDefinition({
-    ...model,
+    file: model.file,
+    ...(model.className !== null && { className: model.className }),
+    config: model.config,
+    name: basename(model.file).replace(/\W.*$/, ""),
     batch: config.micro_batch_size * config.parallel.data,
     sequence: config.sequence_length,
   });
@@ -58,6 +63,7 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
   clock.lap("passes");
   const last = stages[stages.length - 1].graph;
   const plan = options.stopAfter === undefined ? planOf(last, config.threads) : null;
+  if (plan) checkLimits(plan, config);
   clock.lap("plan");
   const flops = modelFlops(graph) * config.gradient_accumulation_steps;
   const sources = plan ? emitCpu(plan, { threads: config.threads, modelFlops: flops }) : [];
@@ -80,6 +86,24 @@ export function planOf(graph: Graph, threads: number): Plan {
   const [race] = findRaces(plan);
   if (race) throw new Error(`the plan has a race: ${race.message}`);
   return plan;
+}
+
+/** Throws a UserError where the plan needs more memory than a rank may have. */
+function checkLimits(plan: Plan, config: Config): void {
+  const limits = [
+    ["device", plan.deviceBytes, config.memory.device_limit],
+    ["host", plan.hostBytes, config.memory.host_limit],
+  ] as const;
+  for (const [memory, needed, limit] of limits) {
+    if (limit === null || needed <= limit) continue;
+    throw new UserError(
+      `a step needs ${printBytes(needed)} of ${memory} memory, ${printBytes(needed - limit)} more than memory.${memory}_limit (${printBytes(limit)})`,
+      {
+        remedy:
+          "Shorten sequence_length, lower micro_batch_size, set memory.tiled_loss to more tiles, or use precision: bf16.",
+      },
+    );
+  }
 }
 
 function pipelineOptions(config: Config) {

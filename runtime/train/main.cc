@@ -116,8 +116,10 @@ int run_main(int argc, char** argv) {
   catch_signals();
   const LoopResult result = train(run, spec, data, arguments.progress);
   if (!result.interrupted) return 0;
-  const std::string next = result.snapshot.empty() ? "there is no snapshot to resume from" : "resume from " + result.snapshot;
-  std::fprintf(stderr, "ithaca: interrupted after step %lld; %s\n", static_cast<long long>(result.steps), next.c_str());
+  const std::string next =
+      result.snapshot.empty() ? "there is no snapshot to resume from" : "resume from " + result.snapshot;
+  std::fprintf(stderr, "ithaca: interrupted after step %lld; %s\n", static_cast<long long>(result.steps),
+               next.c_str());
   return kInterrupted;
 }
 

@@ -20,16 +20,16 @@ export function irCommand(): Command {
   return configCommand("ir", "print the model in the compiler's terms")
     .option(
       "--after <pass>",
-      'the state after this pass; "plan" is the end of the road; without it, before all passes',
+      'the state after this pass; "input" is before all of them, "plan" the end; input unless given',
     )
     .option("--diff", "what the pass changed, or without --after what every pass changed", false)
     .action(async (file: string, { set, json, after, diff }: IrOptions) => {
       const config = loadConfig(file, set);
       const { compileConfig } = await import("../compile.ts");
-      const stopAfter = after === undefined || after === "plan" ? {} : { stopAfter: after };
-      const { stages, planText } = await compileConfig(config, stopAfter);
+      const isPass = after !== undefined && after !== "plan" && after !== "input";
+      const { stages, planText } = await compileConfig(config, isPass ? { stopAfter: after } : {});
       const shown = select([...stages, { pass: "plan", text: planText }], after, diff);
-      if (json) printJson({ stages: shown });
+      if (json) printJson({ stages: shown.map(({ pass, text }) => ({ pass, text })) });
       else for (const { text } of shown) print(text);
     });
 }
@@ -45,8 +45,8 @@ export function select(stages: readonly Stage[], after: string | undefined, diff
       remedy: near === undefined ? `The passes are ${names.join(", ")}.` : `Did you mean ${near}?`,
     });
   }
-  if (!diff) return stages.slice(index, index + 1);
   // The plan is another notation: a difference to it would be all of both.
+  if (!diff || after === "plan") return stages.slice(index, index + 1);
   const graphs = stages.slice(0, -1);
   const wanted = after === undefined ? graphs.slice(1) : graphs.slice(Math.max(index, 1), index + 1);
   return wanted.map(({ pass, text }) => {

@@ -17,7 +17,6 @@ export const unavailable: readonly Unavailable[] = [
   wants("parallel.data", "data parallelism", "1", (c) => c.parallel.data > 1),
   wants("parallel.zero_stage", "ZeRO", "0", (c) => c.parallel.zero_stage !== 0),
   wants("parallel.comm", "ranks on several hosts", "local", (c) => c.parallel.comm !== "local"),
-  wants("memory.tiled_loss", "a tiled loss", "auto", (c) => isOn(c.memory.tiled_loss)),
   wants("memory.tiled_mlp", "a tiled MLP", "auto", (c) => isOn(c.memory.tiled_mlp)),
   wants("memory.activation_checkpointing", "activation checkpointing", "auto", (c) =>
     isOn(c.memory.activation_checkpointing),

@@ -7,12 +7,12 @@ import { unavailable } from "./availability.ts";
 import { ConfigDocument, type Path } from "./document.ts";
 import { type ConfigValues, knownPaths, schema } from "./schema.ts";
 import { nearest, suggestPath } from "./suggest.ts";
-import { type Hint, isRecord } from "./values.ts";
+import { type Hint, isRecord, type JsonObject } from "./values.ts";
 
 /** A model to train: a Hugging Face directory, or a definition and the configuration it is built with. */
 export type ModelSource =
   | { readonly directory: string }
-  | { readonly source: string; readonly config: Readonly<Record<string, unknown>> };
+  | { readonly source: string; readonly config: JsonObject };
 
 /** config.yaml, checked and complete. Names are those of the file, all paths absolute. */
 export interface Config extends Omit<ConfigValues, "model" | "threads"> {

@@ -167,16 +167,20 @@ export function countOrNull(least: number, meaning: string) {
   });
 }
 
+/** What YAML and JSON can say. */
+export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
+export type JsonObject = { readonly [key: string]: Json };
+
 /** A Hugging Face directory, or a definition with the configuration it is built with. */
 export function model() {
   return value(
     "a Hugging Face directory, or { source: my-model.ts, config: { ... } }",
-    (input): string | { source: string; config: Record<string, unknown> } | undefined => {
+    (input): string | { source: string; config: JsonObject } | undefined => {
       if (typeof input === "string" && input.trim() !== "") return input;
       if (!isRecord(input)) return undefined;
       const { source, config = {}, ...rest } = input;
       if (typeof source !== "string" || !isRecord(config) || Object.keys(rest).length > 0) return undefined;
-      return { source, config };
+      return { source, config: config as JsonObject };
     },
   );
 }

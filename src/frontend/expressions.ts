@@ -1,54 +1,24 @@
 /** @file Expressions, one function for each kind of syntax that a definition may use. */
 import { ts } from "ts-morph";
-import { constructors } from "./builtins.ts";
-import { construct, declareClass, initialise, initialiseFields } from "./classes.ts";
+import { argumentsOf, callExpression, chained, link, newExpression, SHORT, superMethod } from "./calls.ts";
+import { declareClass } from "./classes.ts";
 import { isNullish, isTruthy, typeOf } from "./describe.ts";
 import type { ExpressionTable, Machine } from "./machine.ts";
-import { methodOf, readElement, readMember } from "./members.ts";
-import { suggestion } from "./nearest.ts";
+import { readElement, readMember } from "./members.ts";
+import { nearest } from "./nearest.ts";
 import { applyBinary, applyUnary, compoundOperators, limited, textOf } from "./operators.ts";
-import { assign, itemsOf, propertyName } from "./patterns.ts";
-import { NAME_STRENGTH } from "./trace.ts";
-import {
-  ClassDatum,
-  type Datum,
-  FunctionDatum,
-  type FunctionNode,
-  InstanceDatum,
-  NativeDatum,
-  RecordDatum,
-  Scope,
-  TensorDatum,
-} from "./values.ts";
+import { assign, propertyName } from "./patterns.ts";
+import { type Datum, FunctionDatum, type FunctionNode, RecordDatum, Scope } from "./values.ts";
 
 const K = ts.SyntaxKind;
 
 /** What the host would give to code that ran: a definition that asks for it is told that it doesn't run. */
-const HOST = new Set([
-  "process",
-  "require",
-  "eval",
-  "Function",
-  "globalThis",
-  "global",
-  "window",
-  "console",
-  "fetch",
-  "module",
-  "exports",
-  "setTimeout",
-  "setInterval",
-  "Date",
-  "Promise",
-  "Proxy",
-  "Reflect",
-  "Symbol",
-  "WebAssembly",
-  "Buffer",
-  "JSON",
-  "Map",
-  "Set",
-]);
+const HOST = new Set(
+  (
+    "process require eval Function globalThis global window console fetch module exports setTimeout " +
+    "setInterval Date Promise Proxy Reflect Symbol WebAssembly Buffer JSON Map Set"
+  ).split(" "),
+);
 
 function identifier(machine: Machine, node: ts.Identifier, scope: Scope): Datum {
   const binding = scope.find(node.text);
@@ -64,39 +34,13 @@ function identifier(machine: Machine, node: ts.Identifier, scope: Scope): Datum 
       "A definition is read, never executed.",
     );
   }
-  const known = [...scope.names(), ...machine.tables.globals.keys()];
-  if (machine.tables.natives.has(node.text)) {
+  const { natives } = machine.tables;
+  if (natives.has(node.text)) {
     machine.fail(node, `"${node.text}" is not imported`, `Write: import { ${node.text} } from "ithaca/nn";`);
   }
-  return machine.fail(
-    node,
-    `"${node.text}" is not defined`,
-    suggestion(node.text, [...known, ...machine.tables.natives.keys()], "names here").replace(
-      /^The .*/s,
-      'Declare it, or import it from "ithaca/nn".',
-    ),
-  );
-}
-
-/** What a short-circuited `?.` makes of the whole chain behind it. */
-const SHORT = new NativeDatum("?.", null);
-
-/** Evaluates a link of an optional chain; the last link turns a short circuit into undefined. */
-function chained(node: ts.Expression, evaluate: () => Datum): Datum {
-  const datum = evaluate();
-  if (datum !== SHORT) return datum;
-  const { parent } = node;
-  const goesOn = ts.isOptionalChain(parent) && parent.expression === node;
-  return goesOn ? SHORT : undefined;
-}
-
-function link(
-  machine: Machine,
-  node: { expression: ts.Expression; questionDotToken?: ts.Node | undefined },
-  scope: Scope,
-) {
-  const object = machine.evaluate(node.expression, scope);
-  return object !== SHORT && node.questionDotToken && isNullish(object) ? SHORT : object;
+  const near = nearest(node.text, [...scope.names(), ...machine.tables.globals.keys(), ...natives.keys()]);
+  const remedy = near ? `Did you mean "${near}"?` : 'Declare it, or import it from "ithaca/nn".';
+  return machine.fail(node, `"${node.text}" is not defined`, remedy);
 }
 
 function propertyAccess(machine: Machine, node: ts.PropertyAccessExpression, scope: Scope): Datum {
@@ -113,88 +57,6 @@ function elementAccess(machine: Machine, node: ts.ElementAccessExpression, scope
     if (object === SHORT) return SHORT;
     return readElement(machine, object, machine.evaluate(node.argumentExpression, scope), node);
   });
-}
-
-function superMethod(machine: Machine, node: ts.PropertyAccessExpression, scope: Scope) {
-  const receiver = scope.enclosing();
-  const base = receiver?.home?.base;
-  const method = base && methodOf(base, node.name.text);
-  if (!method) return machine.fail(node, `there is no "${node.name.text}" in a base class`);
-  return { self: receiver.self, method };
-}
-
-function argumentsOf(machine: Machine, nodes: readonly ts.Expression[] | undefined, scope: Scope): Datum[] {
-  const args: Datum[] = [];
-  for (const node of nodes ?? []) {
-    if (ts.isSpreadElement(node)) {
-      for (const item of itemsOf(machine, machine.evaluate(node.expression, scope), node)) args.push(item);
-    } else args.push(machine.evaluate(node, scope));
-  }
-  return args;
-}
-
-function callExpression(machine: Machine, node: ts.CallExpression, scope: Scope): Datum {
-  const { expression: callee } = node;
-  if (callee.kind === K.SuperKeyword) return superCall(machine, node, scope);
-  if (callee.kind === K.ImportKeyword) {
-    machine.fail(node, "import() is not available in a definition", "Import at the top of the file.");
-  }
-  return chained(node, () => {
-    if (!ts.isPropertyAccessExpression(callee)) {
-      const called = link(machine, node, scope);
-      return called === SHORT
-        ? SHORT
-        : machine.call(called, argumentsOf(machine, node.arguments, scope), node);
-    }
-    if (callee.expression.kind === K.SuperKeyword) {
-      const { self, method } = superMethod(machine, callee, scope);
-      return machine.call(method, argumentsOf(machine, node.arguments, scope), node, self);
-    }
-    const object = link(machine, callee, scope);
-    if (object === SHORT) return SHORT;
-    const method = readMember(machine, object, callee.name.text, callee.name);
-    if (node.questionDotToken && isNullish(method)) return SHORT;
-    const result = machine.call(method, argumentsOf(machine, node.arguments, scope), node, object);
-    nameByField(machine, callee, object, result);
-    return result;
-  });
-}
-
-/** What `this.q_proj.forward(x)` returns is called `q_proj`, unless it has a better name. */
-function nameByField(
-  machine: Machine,
-  callee: ts.PropertyAccessExpression,
-  object: Datum,
-  result: Datum,
-): void {
-  if (!(object instanceof InstanceDatum) || !(result instanceof TensorDatum)) return;
-  if (!ts.isPropertyAccessExpression(callee.expression)) return;
-  machine.trace?.wish(result.value, callee.expression.name.text, NAME_STRENGTH.field);
-}
-
-function superCall(machine: Machine, node: ts.CallExpression, scope: Scope): Datum {
-  const receiver = scope.enclosing();
-  if (!(receiver?.self instanceof InstanceDatum) || !receiver.home?.base) {
-    return machine.fail(node, "super(...) belongs in the constructor of a class that extends another");
-  }
-  const { self, home } = receiver;
-  const args = argumentsOf(machine, node.arguments, scope);
-  machine.calling(node, () => initialise(machine, receiver.home?.base as ClassDatum, self, args, node));
-  initialiseFields(machine, home, self);
-  return undefined;
-}
-
-function newExpression(machine: Machine, node: ts.NewExpression, scope: Scope): Datum {
-  const name = ts.isIdentifier(node.expression) ? node.expression.text : "";
-  const native = scope.find(name) ? undefined : constructors.get(name);
-  if (native) {
-    const args = argumentsOf(machine, node.arguments, scope);
-    return machine.call(new NativeDatum(`new ${name}`, native), args, node);
-  }
-  const cls = machine.evaluate(node.expression, scope);
-  if (!(cls instanceof ClassDatum))
-    return machine.mismatch(cls, node.expression, "what stands behind new", "a class");
-  return construct(machine, cls, argumentsOf(machine, node.arguments, scope), node);
 }
 
 function binary(machine: Machine, node: ts.BinaryExpression, scope: Scope): Datum {

@@ -32,6 +32,7 @@ export const call: Call = (machine, callee, args, node, self) => {
           call: (inner, given) => machine.call(inner, wanted(inner, given), node),
           argumentNode: (index) => argumentOf(node, index),
           work: (steps) => machine.work(node, steps),
+          loop: () => machine.trace?.loop(machine.lineOf(node)) ?? NO_LOOP,
           fail: (message, remedy, at) => machine.fail(at ?? node, message, remedy),
         }),
       ),
@@ -45,6 +46,8 @@ export const call: Call = (machine, callee, args, node, self) => {
   }
   return machine.mismatch(callee, node, "what is called", "a function");
 };
+
+const NO_LOOP = { iterate: () => {}, close: () => {} };
 
 /** A callback may take fewer arguments than `map` has for it. */
 function wanted(callee: Datum, args: readonly Datum[]): readonly Datum[] {

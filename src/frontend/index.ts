@@ -2,6 +2,7 @@
 import type { Graph } from "../ir/graph.ts";
 import type { LowerOptions } from "./lower.ts";
 
+export { type Model, readModel, readModelDirectory } from "./huggingface.ts";
 export type { LowerOptions } from "./lower.ts";
 
 /**

@@ -59,6 +59,9 @@ const FRACTIONAL = new Set([
   "softcap",
 ]);
 
+/** An op counts as so many steps: no definition makes more nodes than the passes can take. */
+const OP_STEPS = 20;
+
 export interface ModelAttribute {
   readonly name: string;
   readonly fallback: AttrValue;
@@ -121,6 +124,7 @@ function runOp(
   const operands = isVariadic(record)
     ? listOperands(record, args[0], context)
     : record.operands.map((name, i) => operandOf(record, name, args[i], context, i));
+  context.work(OP_STEPS);
   const attrs = readAttributes(record, attributes, args[count], context, count);
   const results = trace.add(record, operands, attrs, machine.lineOf(context.node));
   const seen = resultsOf(record);
@@ -262,11 +266,15 @@ function makeParameter(
   }
   const sizes = shape.map((size, i) => {
     if (typeof size === "number" && Number.isSafeInteger(size) && size > 0) return size;
-    const why = size instanceof Absent ? `; ${size.reason}` : "";
-    const remedy = size instanceof Absent ? size.remedy : "Sizes are whole numbers of at least 1.";
-    return context.fail(`size ${i} of a parameter is ${describe(size)}${why}`, remedy, node);
+    if (size instanceof Absent)
+      context.fail(`size ${i} of a parameter is missing: ${size.reason}`, size.remedy, node);
+    return context.fail(
+      `size ${i} of a parameter is ${describe(size)}`,
+      "Sizes are whole numbers of at least 1.",
+      node,
+    );
   });
-  return new ParameterDatum(sizes, initOf(init, range, context), context.node);
+  return new ParameterDatum(sizes, initOf(init, range, context), machine.placeOf(context.node));
 }
 
 function initOf(init: Datum, range: number, context: NativeContext): string {

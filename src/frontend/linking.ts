@@ -65,8 +65,8 @@ export class Linker {
   }
 
   #export(node: ts.ExportDeclaration, scope: Scope, exports: Exports): void {
-    if (node.isTypeOnly) return;
     const from = node.moduleSpecifier && this.#file(node.moduleSpecifier);
+    if (node.isTypeOnly) return;
     const source = from && this.load(from);
     if (!node.exportClause) {
       for (const [name, binding] of source ?? []) exports.set(name, binding);
@@ -85,8 +85,8 @@ export class Linker {
   #import(node: ts.ImportDeclaration, scope: Scope): void {
     const machine = this.#machine;
     const clause = node.importClause;
-    if (clause?.phaseModifier === ts.SyntaxKind.TypeKeyword) return;
     const from = this.#file(node.moduleSpecifier);
+    if (clause?.phaseModifier === ts.SyntaxKind.TypeKeyword) return;
     const exports = this.load(from);
     if (!clause) return;
     if (clause.name)

@@ -1,6 +1,6 @@
 /** @file A definition to a graph: builds the model, names its parameters by their paths, and reads `forward`. */
 import { basename } from "node:path";
-import type { ts } from "ts-morph";
+import { ts } from "ts-morph";
 import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Output, Param, Value } from "../ir/graph.ts";
 import { producers } from "../ir/graph.ts";
@@ -33,7 +33,7 @@ export interface LowerOptions {
   /** Path of the definition. */
   readonly file: string;
   /** The class of the whole model. Default: the last exported one whose forward takes a Batch. */
-  readonly className?: string;
+  readonly className?: string | null;
   /** What the class is constructed with. */
   readonly config: unknown;
   /** Name of the graph. */
@@ -51,22 +51,18 @@ const INITIALIZER_RANGE = 0.02;
 
 /** Lowers a definition in f32 with its layers rolled up. Throws a UserError for anything wrong with it. */
 export function lower(options: LowerOptions): Graph {
-  const sources = new Sources(options.file);
-  const config = fromJson(options.config, "config");
-  const range = config instanceof RecordDatum ? config.fields.get("initializer_range") : undefined;
-  const machine: Machine = new Machine(sources, {
-    call,
-    expressions,
-    statements,
-    globals,
-    natives: nativesOf(() => machine, typeof range === "number" ? range : INITIALIZER_RANGE),
-  });
   try {
+    const sources = new Sources(options.file);
+    const config = fromJson(options.config, "config");
+    const range = config instanceof RecordDatum ? config.fields.get("initializer_range") : undefined;
+    const natives = nativesOf(() => machine, typeof range === "number" ? range : INITIALIZER_RANGE);
+    const machine: Machine = new Machine(sources, { call, expressions, statements, globals, natives });
     const graph = lowerWith(machine, config, options);
     const mistake = sources.typeError();
     if (mistake) throw mistake;
     return graph;
   } catch (error) {
+    // The host's stack ends where a file nests thousands of brackets.
     if (!(error instanceof RangeError)) throw error;
     throw new UserError("the definition is nested too deeply", { location: basename(options.file) });
   }
@@ -75,17 +71,14 @@ export function lower(options: LowerOptions): Graph {
 function lowerWith(machine: Machine, config: Datum, options: LowerOptions): Graph {
   const exports = new Linker(machine).load(machine.sources.entry);
   const cls = modelClass(machine, exports, options.className);
-  const model = construct(machine, cls, [config], cls.node.name ?? cls.node) as InstanceDatum;
+  const place = cls.node.name ?? cls.node;
+  const model = construct(machine, cls, takesConfig(cls) ? [config] : [], place) as InstanceDatum;
   const trace = new Trace(options.mesh ?? new Map());
   const params = declareParameters(machine, model, trace, options);
   machine.trace = trace;
   const forward = methodOf(cls, "forward");
   if (!forward) {
-    return machine.fail(
-      cls.node.name ?? cls.node,
-      `${cls.name} has no forward`,
-      "Write: forward(batch: Batch): Loss { ... }",
-    );
+    return machine.fail(place, `${cls.name} has no forward`, "Write: forward(batch: Batch): Loss { ... }");
   }
   const batch = new RecordDatum(
     new Map(
@@ -93,19 +86,27 @@ function lowerWith(machine: Machine, config: Datum, options: LowerOptions): Grap
     ),
     "the batch",
   );
-  const place = forward.node.name ?? forward.node;
   const loss = machine.call(forward, [batch], place, model);
-  const outputs = lossOutputs(machine, loss, trace, place);
+  const outputs = lossOutputs(machine, loss, trace, forward.node.name ?? forward.node);
   refuseUnused(machine, model, trace.builder.nodes, outputs[0].value);
-  return roll({ name: options.name, mesh: trace.builder.mesh, params, outputs }, trace);
+  return roll(options.name, params, outputs, trace);
+}
+
+/** Whether the constructor that `cls` has or inherits wants an argument. */
+function takesConfig(cls: ClassDatum): boolean {
+  for (const { node } of cls.chain()) {
+    const own = node.members.find((member) => ts.isConstructorDeclaration(member));
+    if (own) return own.parameters.length > 0;
+  }
+  return false;
 }
 
 /** The class to construct: the one asked for, or the last exported one whose forward takes a Batch. */
-function modelClass(machine: Machine, exports: Exports, name: string | undefined): ClassDatum {
+function modelClass(machine: Machine, exports: Exports, name: string | null | undefined): ClassDatum {
   const classes = [...exports.values()].flatMap(({ datum }) => (datum instanceof ClassDatum ? [datum] : []));
   const names = classes.map((cls) => cls.name);
   const file = machine.sources.nameOf(machine.sources.entry);
-  if (name !== undefined) {
+  if (name) {
     const found = classes.find((cls) => cls.name === name);
     if (found) return found;
     throw new UserError(`${file} exports no class ${name}`, {

@@ -56,15 +56,16 @@ export class Machine {
 
   /** Throws a UserError at `node`, or at the user's call that led there if `node` is in our own files. */
   fail(node: ts.Node, message: string, remedy?: string): never {
-    throw this.sources.errorAt(this.#own(node), message, remedy);
+    throw this.sources.errorAt(this.placeOf(node), message, remedy);
   }
 
   /** The user's line for a node of the graph. */
   lineOf(node: ts.Node): string {
-    return this.sources.lineOf(this.#own(node));
+    return this.sources.lineOf(this.placeOf(node));
   }
 
-  #own(node: ts.Node): ts.Node {
+  /** The node itself, or the user's call that led there if it is in our own files. */
+  placeOf(node: ts.Node): ts.Node {
     return this.site && this.sources.isLibrary(node.getSourceFile()) ? this.site : node;
   }
 

@@ -122,6 +122,7 @@ function looselyEqual(machine: Machine, { left, right, node }: Sides): boolean {
 
 /** A datum as text inside a template or beside `+`. */
 export function textOf(machine: Machine, datum: Datum, node: ts.Node): string {
+  machine.work(node);
   if (typeof datum === "string") return datum;
   if (typeof datum === "number" || typeof datum === "boolean" || datum === null) return String(datum);
   if (Array.isArray(datum)) return datum.map((item) => textOf(machine, item, node)).join(",");

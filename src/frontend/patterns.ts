@@ -116,7 +116,11 @@ export function assign(machine: Machine, target: ts.Expression, datum: Datum, sc
       else assignWithDefault(machine, element, itemAt(items, i), scope);
     });
   } else if (ts.isObjectLiteralExpression(target)) assignObject(machine, target, datum, scope);
-  else if (ts.isParenthesizedExpression(target) || ts.isNonNullExpression(target)) {
+  else if (
+    ts.isParenthesizedExpression(target) ||
+    ts.isNonNullExpression(target) ||
+    ts.isAsExpression(target)
+  ) {
     assign(machine, target.expression, datum, scope);
   } else machine.unsupported(target);
 }

@@ -127,6 +127,8 @@ export interface NativeContext {
   readonly node: ts.Node;
   readonly argumentNode: (index: number) => ts.Node;
   work(steps: number): void;
+  /** Tells the trace that what is called back runs in a loop; see Trace.loop. */
+  loop(): { iterate(): void; close(): void };
   fail(message: string, remedy?: string, node?: ts.Node): never;
 }
 

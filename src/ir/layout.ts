@@ -3,7 +3,7 @@
  *
  * A rule is einsum-like, `"...k, kn -> ...n"`: one term for each operand, an arrow, one term for each result. A
  * letter is a dimension; the same letter is split the same way wherever it stands. `...` stands for any number of
- * leading dimensions, the same in all terms that have it. A letter on the left only is contracted: if it is split,
+ * leading dimensions, the same in all terms that have it (`...!` where they must be whole). A letter on the left only is contracted: if it is split,
  * the results are partial sums. `!` behind a letter marks a dimension that the op must see whole. `(gr)` is one
  * dimension made of several, the major one first; a split of it is a split of its first letter. An empty term is a
  * scalar, `_` a dimension that takes part in nothing. A last operand term followed by `*` is repeated as needed.
@@ -11,7 +11,7 @@
 import type { Dim, TensorType } from "./type.ts";
 
 /** One dimension of a term: a letter, or several for a grouped dimension. */
-interface TermDim {
+export interface TermDim {
   readonly letters: readonly string[];
   readonly whole: boolean;
 }
@@ -19,6 +19,7 @@ interface TermDim {
 interface Term {
   /** Position of `...` among the dimensions, or -1. */
   readonly ellipsis: number;
+  readonly wholeEllipsis: boolean;
   readonly dims: readonly TermDim[];
 }
 
@@ -54,11 +55,12 @@ export function parseRule(text: string): Rule {
 function parseTerm(text: string): Term {
   const dims: TermDim[] = [];
   let ellipsis = -1;
-  for (const [, dots, group, letter, bang] of text.matchAll(/(\.\.\.)|(?:\((\w+)\)|(\w))(!?)/g)) {
-    if (dots) ellipsis = dims.length;
+  let wholeEllipsis = false;
+  for (const [, dots, group, letter, bang] of text.matchAll(/(?:(\.\.\.)|\((\w+)\)|(\w))(!?)/g)) {
+    if (dots) [ellipsis, wholeEllipsis] = [dims.length, bang === "!"];
     else dims.push({ letters: group ? [...group] : [letter], whole: bang === "!" });
   }
-  return { ellipsis, dims };
+  return { ellipsis, wholeEllipsis, dims };
 }
 
 /** The term's dimensions laid against `rank` dimensions: letters of the ellipsis are `...0`, `...1`. */
@@ -67,15 +69,16 @@ function align(term: Term, rank: number): TermDim[] {
   const extra = rank - term.dims.length;
   const dots = Array.from({ length: Math.max(extra, 0) }, (_, i) => ({
     letters: [`...${i - extra}`],
-    whole: false,
+    whole: term.wholeEllipsis,
   }));
   return [...term.dims.slice(0, term.ellipsis), ...dots, ...term.dims.slice(term.ellipsis)];
 }
 
-function operandTerms(rule: Rule, count: number): Term[] {
-  if (!rule.variadic) return [...rule.operands];
+/** The dimensions of each operand as the rule sees them; `ranks` are the operands' numbers of dimensions. */
+export function termsOf(rule: Rule, ranks: readonly number[]): TermDim[][] {
   const last = rule.operands[rule.operands.length - 1];
-  return Array.from({ length: count }, (_, i) => rule.operands[i] ?? last);
+  const terms = rule.variadic ? ranks.map((_, i) => rule.operands[i] ?? last) : rule.operands;
+  return terms.map((term, i) => align(term, ranks[i]));
 }
 
 /** The axes of each letter, and what contradicts the rule. */
@@ -85,8 +88,8 @@ function collect(
 ): { axes: Map<string, readonly string[]>; complaints: LayoutComplaint[] } {
   const axes = new Map<string, readonly string[]>();
   const complaints: LayoutComplaint[] = [];
-  operandTerms(rule, types.length).forEach((term, operand) => {
-    const dims = align(term, types[operand].dims.length);
+  const ranks = types.map((type) => type.dims.length);
+  termsOf(rule, ranks).forEach((dims, operand) => {
     dims.forEach((dim, index) => {
       const [letter] = dim.letters;
       const split: Dim | undefined = types[operand].dims[index];
@@ -102,6 +105,12 @@ function collect(
           `has dimension ${letter} split over [${split.axes.join(", ")}], another operand over [${before.join(", ")}]`,
         );
         if (before.length === 0) axes.set(letter, split.axes);
+      }
+      // A rank would see one block of each of the two, where it needs all pairs of blocks.
+      for (const [other, over] of axes) {
+        const common = other === letter ? [] : split.axes.filter((axis) => over.includes(axis));
+        if (common.length > 0)
+          complain(`has dimension ${letter} split over ${common.join(", ")}, as is dimension ${other}`);
       }
     });
   });

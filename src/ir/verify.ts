@@ -85,7 +85,10 @@ export function printComplaint({ loc, value, message }: Complaint): string {
 
 function checkTyped(graph: Graph, complain: Parameters<Check>[1]): void {
   const scope = new Map<string, Value>();
-  for (const { value } of graph.params) define(scope, value, "", complain);
+  for (const { value } of graph.params) {
+    define(scope, value, "", complain);
+    checkLayout(value, "", graph.mesh, complain);
+  }
   checkNodes(graph.nodes, scope, graph.mesh, complain);
   for (const value of [...graph.outputs, ...graph.updates].map((exit) => exit.value))
     use(scope, value, "", complain);
@@ -134,13 +137,19 @@ function checkNodes(
     }
     if (node.body) checkRegion(node.body, mesh, complain);
     checkTypes(node, mesh, complain);
-    for (const result of node.results) define(scope, result, node.loc, complain);
+    for (const result of node.results) {
+      define(scope, result, node.loc, complain);
+      checkLayout(result, node.loc, mesh, complain);
+    }
   }
 }
 
 function checkRegion(region: Region, mesh: Mesh, complain: Parameters<Check>[1]): void {
   const scope = new Map<string, Value>();
-  for (const param of region.params) define(scope, param, "", complain);
+  for (const param of region.params) {
+    define(scope, param, "", complain);
+    checkLayout(param, "", mesh, complain);
+  }
   checkNodes(region.nodes, scope, mesh, complain);
   for (const value of region.returns) use(scope, value, "", complain);
 }
@@ -167,19 +176,29 @@ function checkTypes(node: Node, mesh: Mesh, complain: Parameters<Check>[1]): voi
         `is ${printType(result.type)}, but ${node.op} gives ${printType(types[i])}`,
       );
     }
-    for (const dim of result.type.dims) {
-      if (dim.size % degreeOf(dim, mesh) !== 0) {
-        complain(
-          result.name,
-          node.loc,
-          `${dim.size} can't be shared evenly by the ${degreeOf(dim, mesh)} ranks of ${dim.axes.join(", ")}`,
-        );
-      }
-    }
   });
 }
 
-/** Ops on which a sum may be taken before or after: they pass a partial sum on. */
+/** A layout that the mesh can't have: unknown axes, one used twice, shares of unequal size. */
+function checkLayout({ name, type }: Value, loc: string, mesh: Mesh, complain: Parameters<Check>[1]): void {
+  const used = [...type.dims.flatMap((dim) => dim.axes), ...type.partial];
+  for (const axis of new Set(used)) {
+    if (!mesh.has(axis)) complain(name, loc, `the mesh has no axis "${axis}"`);
+    if (used.indexOf(axis) !== used.lastIndexOf(axis)) complain(name, loc, `uses axis "${axis}" twice`);
+  }
+  for (const dim of type.dims) {
+    const degree = degreeOf(dim, mesh);
+    if (dim.size % degree !== 0) {
+      complain(
+        name,
+        loc,
+        `${dim.size} can't be shared evenly by the ${degree} ranks of ${dim.axes.join(", ")}`,
+      );
+    }
+  }
+}
+
+/** Ops on which a sum may be taken before or after: they pass a partial sum on, where all operands are partial alike. */
 const LINEAR = new Set([
   "add",
   "sub",
@@ -210,12 +229,14 @@ function checkLayouts(graph: Graph, complain: Parameters<Check>[1]): void {
         complain(node.results[0].name, node.loc, `${node.op}: ${nameOf(operand)} ${message}`);
       }
       const partial = types.findIndex((type) => type.partial.length > 0);
-      if (partial >= 0 && !LINEAR.has(node.op)) {
+      const alike = new Set(types.map((type) => [...type.partial].sort().join())).size === 1;
+      if (partial >= 0 && !(LINEAR.has(node.op) && alike)) {
         const axes = types[partial].partial.join(", ");
+        const others = LINEAR.has(node.op) ? ", unlike another operand" : "";
         complain(
           node.results[0].name,
           node.loc,
-          `${node.op}: ${nameOf(partial)} is still to be summed over ${axes}`,
+          `${node.op}: ${nameOf(partial)} is still to be summed over ${axes}${others}`,
         );
       }
     }

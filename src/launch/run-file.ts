@@ -1,9 +1,10 @@
 /** @file The run file: all that the training binary needs to know about one run, as JSON. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { Config } from "../config/load.ts";
 import type { PreparedData } from "../data/prepare.ts";
+import type { Model } from "../frontend/huggingface.ts";
 import { UserError } from "../ir/error.ts";
 
 /** Read by runtime/train/run_file.cc, which checks every value again. */
@@ -28,37 +29,27 @@ export interface RunFile {
   readonly comm: "local" | "mpi" | "nccl";
 }
 
-/** Files of a model directory that belong to the trained model as they are. */
-const companions = [
-  "generation_config.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "tokenizer.model",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "vocab.json",
-  "merges.txt",
-  "chat_template.jinja",
-];
-
-/** `build` is where the configuration of a model without a directory is written. */
-export async function runFile(config: Config, data: PreparedData, build: string): Promise<RunFile> {
-  let configJson: string;
-  if ("directory" in config.model) {
-    configJson = join(config.model.directory, "config.json");
-  } else {
+/** `build` is where the configuration of a model without a config.json is written. */
+export async function runFile(
+  config: Config,
+  model: Model,
+  data: PreparedData,
+  build: string,
+): Promise<RunFile> {
+  let configJson = model.configFile;
+  if (configJson === null) {
     configJson = join(build, "config.json");
     await mkdir(build, { recursive: true });
-    await writeFile(configJson, `${JSON.stringify(config.model.config, null, 2)}\n`);
+    await writeFile(configJson, `${JSON.stringify(model.config, null, 2)}\n`);
   }
   return {
     data,
-    weights: "directory" in config.model ? weightFiles(config.model.directory) : [],
+    weights: model.weights,
     seed: config.seed,
     output_dir: config.output_dir,
     config_json: configJson,
-    extra_files: extraFiles(config),
-    vocab_size: vocabSize(config),
+    extra_files: extraFiles(config, model),
+    vocab_size: vocabularySize(model),
     max_steps: config.max_steps,
     learning_rate: config.learning_rate,
     lr_scheduler_type: config.lr_scheduler_type,
@@ -72,72 +63,19 @@ export async function runFile(config: Config, data: PreparedData, build: string)
   };
 }
 
-/** Size of the model's vocabulary, from its configuration. Throws UserError where it doesn't say. */
-export function vocabSize(config: Config): number {
-  let location: string;
-  let values: Readonly<Record<string, unknown>>;
-  if ("directory" in config.model) {
-    location = join(config.model.directory, "config.json");
-    values = readJson(location);
-  } else {
-    location = config.model.source;
-    values = config.model.config;
-  }
-  const size = values.vocab_size;
-  if (typeof size === "number" && Number.isInteger(size) && size > 0) return size;
-  throw new UserError(
-    `vocab_size is ${JSON.stringify(size) ?? "missing"}; it must be a whole number of at least 1`,
-    {
-      location,
-      remedy: "Every token of the data is checked against it before training.",
-    },
-  );
+/** Throws UserError where the model doesn't say. */
+export function vocabularySize({ vocabularySize: size }: Model): number {
+  if (size !== null) return size;
+  throw new UserError("the configuration of the model has no vocab_size", {
+    location: "model",
+    remedy: "Add it to model.config: every token of the data is checked against it before training.",
+  });
 }
 
-/** The safetensors files of a model directory in their index's order; none if it has no weights. */
-export function weightFiles(directory: string): string[] {
-  const index = join(directory, "model.safetensors.index.json");
-  if (existsSync(index)) {
-    const map = readJson(index).weight_map;
-    if (typeof map !== "object" || map === null) {
-      throw new UserError('there is no "weight_map"', { location: index });
-    }
-    const files = [...new Set(Object.values(map).map(String))].map((name) => join(directory, name));
-    const missing = files.find((file) => !existsSync(file));
-    if (missing !== undefined) {
-      throw new UserError(`${missing} is named here and is not there`, {
-        location: index,
-        remedy: "The download is incomplete; fetch the model again.",
-      });
-    }
-    return files;
-  }
-  const single = join(directory, "model.safetensors");
-  if (existsSync(single)) return [single];
-  const pickle = ["pytorch_model.bin", "pytorch_model.bin.index.json"].find((name) =>
-    existsSync(join(directory, name)),
-  );
-  if (pickle !== undefined) {
-    throw new UserError(`the weights are in ${pickle}; only safetensors are read`, {
-      location: directory,
-      remedy: "Save the model again with transformers: model.save_pretrained(DIR, safe_serialization=True).",
-    });
-  }
-  return [];
-}
-
-function extraFiles(config: Config): string[] {
-  const folders = "directory" in config.model ? [config.model.directory] : [];
-  if (config.tokenizer !== null) folders.unshift(dirname(config.tokenizer));
-  return companions.flatMap((name) => folders.map((folder) => join(folder, name)).find(existsSync) ?? []);
-}
-
-function readJson(path: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(readFileSync(path, "utf8"));
-    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
-  } catch (error) {
-    throw new UserError(`can't be read as JSON: ${(error as Error).message}`, { location: path });
-  }
-  throw new UserError("it must be a JSON object", { location: path });
+/** The model's, and of a tokenizer from elsewhere the two files that it is read from. */
+function extraFiles({ tokenizer }: Config, { extraFiles: own }: Model): readonly string[] {
+  if (tokenizer === null || own.includes(tokenizer)) return own;
+  const files = [tokenizer, join(dirname(tokenizer), "tokenizer_config.json")].filter(existsSync);
+  const names = files.map((file) => basename(file));
+  return [...files, ...own.filter((file) => !names.includes(basename(file)))];
 }

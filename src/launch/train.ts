@@ -7,10 +7,11 @@ import { basename, join } from "node:path";
 import { buildProgram, type Report, type Source } from "../codegen/build.ts";
 import type { Config } from "../config/load.ts";
 import { prepareData } from "../data/prepare.ts";
+import { readModel, readModelDirectory } from "../frontend/huggingface.ts";
 import { UserError } from "../ir/error.ts";
 import { followMetrics, type StepMetrics } from "./follow.ts";
 import { type ProgressDisplay, showProgress } from "./progress.ts";
-import { runFile, vocabSize } from "./run-file.ts";
+import { runFile, vocabularySize } from "./run-file.ts";
 
 export interface TrainOptions {
   /** Told what takes time before the first step. */
@@ -33,11 +34,13 @@ export async function train(
   options: TrainOptions,
 ): Promise<TrainResult> {
   const build = join(config.output_dir, "build");
+  const model =
+    "directory" in config.model ? readModelDirectory(config.model.directory) : readModel(config.model, ".");
   requireWritable(config.output_dir);
-  const data = await prepareData(config, vocabSize(config), percent("reading the text", options.report));
+  const data = await prepareData(config, vocabularySize(model), percent("reading the text", options.report));
   const program = await buildProgram(compiled.sources, build, "cpu", options.report);
   const path = join(build, "run.json");
-  await writeFile(path, `${JSON.stringify(await runFile(config, data, build), null, 2)}\n`);
+  await writeFile(path, `${JSON.stringify(await runFile(config, model, data, build), null, 2)}\n`);
   return runBinary(program.train, path, config, options);
 }
 

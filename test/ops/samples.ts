@@ -109,7 +109,10 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
   gelu: unary(),
   gelu_grad: gradOf(),
   swiglu: gradOf(),
-  swiglu_grad_gate: [{ types: ["f[4, 8]", "f[4, 8]", "f[4, 8]"] }, { types: ["f[5, 7]", "f[5, 7]", "f[5, 7]"] }],
+  swiglu_grad_gate: [
+    { types: ["f[4, 8]", "f[4, 8]", "f[4, 8]"] },
+    { types: ["f[5, 7]", "f[5, 7]", "f[5, 7]"] },
+  ],
   swiglu_grad_up: gradOf(),
 
   matmul: [
@@ -122,8 +125,12 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
     { types: ["f[3, 17]", "f[3, 9]"], attrs: { transpose_a: true, dtype: "f32" } },
     { types: ["f[5]", "f[5, 3]"] },
   ],
+  matmul_add: [
+    { types: ["f[4, 8, 4]", "f[4, 8, 12]", "f32[4, 12]"] },
+    { types: ["f[3, 5, 7]", "f[3, 5, 11]", "f32[7, 11]"] },
+  ],
   embedding: [
-    { types: ["i32[4, 8]", "f[11, 4]"], fill: [{ below: 11 }] },
+    { types: ["i32[4, 8]", "f[12, 4]"], fill: [{ below: 12 }] },
     { types: ["i32[3, 5]", "f32[13, 7]"], attrs: { dtype: "f" }, fill: [{ below: 13 }] },
   ],
   embedding_grad: [
@@ -186,7 +193,11 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
   ],
   rope_table: [
     { types: ["i32[4, 8]"], attrs: { head_dim: 8 }, fill: ["positions"] },
-    { types: ["i32[3, 7]"], attrs: { head_dim: 6, theta: 500, scaling: "linear", factor: 4 }, fill: ["positions"] },
+    {
+      types: ["i32[3, 7]"],
+      attrs: { head_dim: 6, theta: 500, scaling: "linear", factor: 4 },
+      fill: ["positions"],
+    },
     {
       types: ["i32[1, 41]"],
       attrs: { head_dim: 16, scaling: "llama3", factor: 8, original_max_position: 64 },

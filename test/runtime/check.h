@@ -17,6 +17,24 @@ inline void report(const char* file, int line, const std::string& what) {
   ++failures;
 }
 
+inline void holds(bool condition, const char* text, const char* file, int line) {
+  if (!condition) report(file, line, std::string("not so: ") + text);
+}
+
+template <typename Body>
+void throws(Body body, const std::string& text, const char* expression, const char* file, int line) {
+  try {
+    body();
+  } catch (const std::exception& error) {
+    const std::string message = error.what();
+    if (message.find(text) == std::string::npos) {
+      report(file, line, "the message is \"" + message + "\", without \"" + text + "\"");
+    }
+    return;
+  }
+  report(file, line, std::string("nothing thrown by ") + expression);
+}
+
 inline int result(const char* name) {
   std::printf("%s: %s\n", name, failures == 0 ? "ok" : (std::to_string(failures) + " failures").c_str());
   return failures == 0 ? 0 : 1;
@@ -39,22 +57,8 @@ struct TemporaryDirectory {
 
 }  // namespace check
 
-#define CHECK(condition)                                                              \
-  do {                                                                                \
-    if (!(condition)) check::report(__FILE__, __LINE__, "not so: " #condition);       \
-  } while (false)
+#define CHECK(condition) check::holds(condition, #condition, __FILE__, __LINE__)
 
 // The expression must throw an exception whose message contains `text`.
-#define CHECK_THROWS(expression, text)                                                               \
-  do {                                                                                               \
-    bool thrown = false;                                                                             \
-    try {                                                                                            \
-      (void)(expression);                                                                            \
-    } catch (const std::exception& error) {                                                          \
-      thrown = true;                                                                                 \
-      if (std::string(error.what()).find(text) == std::string::npos) {                               \
-        check::report(__FILE__, __LINE__, std::string("the message is \"") + error.what() + "\", without \"" + (text) + "\""); \
-      }                                                                                              \
-    }                                                                                                \
-    if (!thrown) check::report(__FILE__, __LINE__, "nothing thrown by " #expression);                \
-  } while (false)
+#define CHECK_THROWS(expression, text) \
+  check::throws([&] { static_cast<void>(expression); }, text, #expression, __FILE__, __LINE__)

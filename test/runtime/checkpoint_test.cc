@@ -56,7 +56,8 @@ std::vector<float> values(const Executor& executor, const char* name) {
   return {at, at + tensor.bytes / 4};
 }
 
-void save(const std::string& path, std::vector<StoredTensor> tensors, const std::function<void(File&, StoredTensor&)>& fill) {
+void save(const std::string& path, std::vector<StoredTensor> tensors,
+          const std::function<void(File&, StoredTensor&)>& fill) {
   const std::string start = lay_out_safetensors(tensors);
   File file = File::create(path);
   file.allocate(tensors.back().begin + tensors.back().bytes);
@@ -113,7 +114,8 @@ void initial_values_do_not_depend_on_ranks() {
 void weights_round_trip(const check::TemporaryDirectory& directory, std::uint64_t shard_bytes) {
   std::ofstream(directory / "config.json") << R"({"model_type": "llama", "torch_dtype": "bfloat16"})";
   std::ofstream(directory / "tokenizer.json") << "{}";
-  const FinalOptions options{directory / "final", directory / "config.json", {directory / "tokenizer.json"}, shard_bytes};
+  const FinalOptions options{
+      directory / "final", directory / "config.json", {directory / "tokenizer.json"}, shard_bytes};
   std::vector<float> saved;
   on_toy(2, 2, [&](Executor& executor, Comm* world) {
     initialize(executor, 5, false);
@@ -130,7 +132,8 @@ void weights_round_trip(const check::TemporaryDirectory& directory, std::uint64_
   CHECK(fs::exists(options.directory + "/tokenizer.json"));
   std::vector<std::string> files = {options.directory + "/model.safetensors"};
   if (shard_bytes < 1000) {
-    files = {options.directory + "/model-00001-of-00002.safetensors", options.directory + "/model-00002-of-00002.safetensors"};
+    files = {options.directory + "/model-00001-of-00002.safetensors",
+             options.directory + "/model-00002-of-00002.safetensors"};
     const auto index = nlohmann::json::parse(read_text(options.directory + "/model.safetensors.index.json"));
     CHECK(index["weight_map"]["model.norm.weight"] == "model-00002-of-00002.safetensors");
     CHECK(index["metadata"]["total_size"] == 3232);

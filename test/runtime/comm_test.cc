@@ -44,7 +44,9 @@ void none(const std::vector<std::string>& errors) {
 }
 
 // Not inlined, lest its product and the sums below become one fused operation that rounds once.
-[[gnu::noinline]] float value(int rank, std::size_t i) { return std::sin(static_cast<float>(i * 7 + rank * 131)) * (rank + 1); }
+[[gnu::noinline]] float value(int rank, std::size_t i) {
+  return std::sin(static_cast<float>(i * 7 + rank * 131)) * static_cast<float>(rank + 1);
+}
 
 // What the sum over ranks has to be, bit for bit: f32, in the order of the ranks.
 float expected_sum(int ranks, std::size_t i) {

@@ -117,10 +117,12 @@ void files_that_do_not_fit() {
   CHECK_THROWS(open(directory / "missing.bin", 4), "can't read");
   CHECK_THROWS(open(directory.path.string(), 4), "Is a directory");
   CHECK_THROWS(open(write<std::uint8_t>(directory, "empty.bin", {}), 4), "is empty");
-  CHECK_THROWS(open(write<std::uint8_t>(directory, "odd.bin", {1, 2, 3, 4, 5}), 4), "has 5 bytes, no multiple of the 4");
+  CHECK_THROWS(open(write<std::uint8_t>(directory, "odd.bin", {1, 2, 3, 4, 5}), 4),
+               "has 5 bytes, no multiple of the 4");
   CHECK_THROWS(open(write(directory, "short.bin", count_up(3)), 4), "has 3 tokens, a sample needs 4");
   CHECK_THROWS(open(good, 4, write<std::uint64_t>(directory, "d1", {0, 9})), "starts at token 9");
-  CHECK_THROWS(open(good, 4, write<std::uint64_t>(directory, "d2", {0, 5, 3})), "document 2 starts at token 3, the one before it at 5");
+  CHECK_THROWS(open(good, 4, write<std::uint64_t>(directory, "d2", {0, 5, 3})),
+               "document 2 starts at token 3, the one before it at 5");
   CHECK_THROWS(open(good, 4, write<std::uint8_t>(directory, "d3", {0, 0, 0})), "has 3 bytes, no multiple of the 8");
 
   const TokenData large({write<std::uint16_t>(directory, "large.bin", {1, 2, 3, 4, 5, 65535, 7, 8}), 2, "", 4, 10});

@@ -23,7 +23,8 @@ void arenas() {
   const std::size_t before = peak_resident_bytes();
   const Arena untouched("device", std::size_t{1} << 30);
   CHECK(peak_resident_bytes() < before + (std::size_t{64} << 20));
-  CHECK_THROWS(Arena("device", std::size_t{1} << 50), "the device arena needs 1.00 PiB (1125899906842624 bytes); this machine has");
+  CHECK_THROWS(Arena("device", std::size_t{1} << 50),
+               "the device arena needs 1.00 PiB (1125899906842624 bytes); this machine has");
   CHECK(format_bytes(12) == "12 bytes" && format_bytes(3u << 29) == "1.50 GiB (1610612736 bytes)");
 }
 

@@ -101,7 +101,8 @@ void lies(const check::TemporaryDirectory& directory) {
   CHECK_THROWS(open("{" + entry("x", "F32", "[2.0]", "[0,8]") + "}", 8), "2.0 where a size is expected");
   CHECK_THROWS(open("{" + entry("x", "F99", "[2]", "[0,8]") + "}", 8), "unknown dtype \"F99\"");
   CHECK_THROWS(open("{" + entry("x", "F32", "[4294967296,4294967296]", "[0,0]") + "}", 0), "too large to be true");
-  CHECK_THROWS(open("{" + entry("x", "F32", "[2]", "[18446744073709551608,18446744073709551615]") + "}", 8), "a size is");
+  CHECK_THROWS(open("{" + entry("x", "F32", "[2]", "[18446744073709551608,18446744073709551615]") + "}", 8),
+               "a size is");
   CHECK_THROWS(open("{\"x\":3}", 8), "needs a dtype, a shape");
   CHECK_THROWS(open("{\"x\":{\"dtype\":1,\"shape\":[],\"data_offsets\":[0,4]}}", 4), "needs a dtype, a shape");
   CHECK_THROWS(open(std::string(200'000, '['), 8), "no valid JSON");

@@ -47,8 +47,8 @@ class TokenData {
   std::int64_t tokens() const { return tokens_; }
   std::int64_t samples() const { return samples_; }  // in one epoch
 
-  // One row's part [begin, begin + count) of a sample. labels[t] is the next token of the same document, -100 at the end
-  // of a document and of the sample. Positions restart, and segments count from 0, at documents that start inside the
+  // One row's part [begin, begin + count) of a sample. labels[t] is the next token of the same document, -100 at the
+  // end of a document and of the sample. Positions restart, and segments count from 0, at documents that start inside the
   // sample. Throws Error for a token outside the vocabulary, with its index.
   void fill(std::int64_t sample, std::int64_t begin, std::int64_t count, std::int32_t* input_ids,
             std::int32_t* labels, std::int32_t* position_ids, std::int32_t* segments) const;
@@ -69,8 +69,8 @@ class TokenData {
 
 // Samples that one optimizer step takes: rows of the global batch times micro batches.
 std::int64_t samples_per_step(const Executor& executor);
-// Fills this rank's share of input_ids, labels, position_ids and segments, all micro batches. `first` is the run's count
-// of samples before this step. Inputs that the program doesn't have are left out.
+// Fills this rank's share of input_ids, labels, position_ids and segments, all micro batches. `first` is the run's
+// count of samples before this step. Inputs that the program doesn't have are left out.
 void fill_inputs(Executor& executor, const TokenData& data, std::int64_t first);
 
 }  // namespace ithaca

@@ -19,7 +19,8 @@ enum class Role : std::uint8_t { input, parameter, state, output };
 enum class Init : std::uint8_t { none, zeros, ones, normal };
 
 struct TensorSpec {
-  const char* name;  // Hugging Face's name for a parameter, "adamw.m.<parameter>" for a state, else "input_ids", "loss" ...
+  // Hugging Face's name for a parameter, "adamw.m.<parameter>" for a state, else "input_ids", "loss" ...
+  const char* name;
   Role role;
   DType dtype;
   Memory memory;

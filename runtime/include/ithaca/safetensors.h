@@ -56,8 +56,8 @@ class SafetensorsSet {
   std::unordered_map<std::string, Place> places_;
 };
 
-// Places tensors one after the other, setting `begin` and `bytes`, and returns what the file has before them: length and
-// header, padded to 8 bytes. Tensors of wider elements come first, so that all are aligned.
+// Places tensors one after the other, setting `begin` and `bytes`, and returns what the file has before them: length
+// and header, padded to 8 bytes. Tensors of wider elements come first, so that all are aligned.
 std::string lay_out_safetensors(std::vector<StoredTensor>& tensors);
 
 const char* safetensors_dtype(DType dtype);

@@ -72,6 +72,10 @@ void mask_scores(float* scores, std::int64_t rows, std::int64_t key, const std::
   }
 }
 
+// The maximum only keeps the exponentials in range: it moves when one would exceed 2^kSlack, so that the output is
+// seldom rescaled.
+constexpr float kSlack = 8.0f;
+
 // One tile of scores of one panel into the running maximum, sum and (rescaled) output; leaves probabilities.
 template <class Engine>
 void softmax_step(const float* scores, typename Engine::Element* probabilities, std::int64_t rows,
@@ -81,22 +85,29 @@ void softmax_step(const float* scores, typename Engine::Element* probabilities, 
   for (int n = 0; n < kVectors; ++n) high[n] = load_vector(scores + n * kLanes);
   for (std::int64_t j = 1; j < rows; ++j)
     for (int n = 0; n < kVectors; ++n) high[n] = max(high[n], load_vector(scores + j * Engine::kPanel + n * kLanes));
-  Vector factor[kVectors], total[kVectors];
-  bool moved = false;
+  Vector total[kVectors];
+  IntVector outgrown = {};
+  for (int n = 0; n < kVectors; ++n) {
+    high[n] = high[n] * unit;
+    total[n] = load_vector(sum + n * kLanes);
+    outgrown |= high[n] > load_vector(maximum + n * kLanes) + kSlack;
+  }
+  const bool moves = any(outgrown);
   for (int n = 0; n < kVectors; ++n) {
     const Vector before = load_vector(maximum + n * kLanes);
-    high[n] = max(high[n] * unit, before);
-    factor[n] = exp2<Engine::kExpDegree>(before - high[n]);
-    total[n] = load_vector(sum + n * kLanes) * factor[n];
+    if (!moves) {
+      high[n] = before;
+      continue;
+    }
+    high[n] = max(high[n], before);
+    const Vector factor = exp2<Engine::kExpDegree>(before - high[n]);
+    total[n] *= factor;
     store_vector(maximum + n * kLanes, high[n]);
-    for (int i = 0; i < kLanes; ++i) moved |= factor[n][i] != 1.0f;
+    for (std::int64_t d = 0; d < depth; ++d) {
+      float* at = out + d * Engine::kPanel + n * kLanes;
+      store_vector(at, load_vector(at) * factor);
+    }
   }
-  if (moved)
-    for (std::int64_t d = 0; d < depth; ++d)
-      for (int n = 0; n < kVectors; ++n) {
-        float* at = out + d * Engine::kPanel + n * kLanes;
-        store_vector(at, load_vector(at) * factor[n]);
-      }
   for (std::int64_t j = 0; j < rows; j += 2)
     for (int n = 0; n < kVectors; ++n) {
       const float* at = scores + j * Engine::kPanel + n * kLanes;

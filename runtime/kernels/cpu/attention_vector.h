@@ -52,14 +52,27 @@ ITHACA_INLINE Vector max(Vector a, Vector b) {
 #endif
 }
 
-// 2^x for x <= 0 (more exactly x < 128), to a relative 9e-8 (Degree 5) or 3e-6 (4). Below 2^-126 it may be 0; NaN stays NaN.
+// Whether any lane of a comparison's result is set.
+ITHACA_INLINE bool any(IntVector condition) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(__m512i(condition), __m512i(condition)) != 0;
+#else
+  std::int32_t set = 0;
+  for (int i = 0; i < kLanes; ++i) set |= condition[i];
+  return set != 0;
+#endif
+}
+
+// 2^x for x < 128, to a relative 9e-8 (Degree 5) or 3e-6 (4). Below 2^-125 it is 0; NaN stays NaN.
 template <int Degree>
 ITHACA_INLINE Vector exp2(Vector x) {
   static_assert(Degree == 4 || Degree == 5);
-  x = max(broadcast(-160.0f), x);
 #if defined(__AVX512F__)
+  // Lanes left out of the last step: a denormal result there would cost a hundred cycles.
+  const __mmask16 kept = _mm512_cmp_ps_mask(__m512(x), __m512(broadcast(-125.0f)), _CMP_NLT_UQ);
   const Vector n = Vector(_mm512_maskz_roundscale_ps(kAllLanes, __m512(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #else
+  x = max(broadcast(-160.0f), x);
   const Vector shifted = x + 12582912.0f;  // 1.5 * 2^23 leaves round(x) in the low bits
   const Vector n = shifted - 12582912.0f;
 #endif
@@ -79,11 +92,11 @@ ITHACA_INLINE Vector exp2(Vector x) {
   }
   p = p * r + 1.0f;
 #if defined(__AVX512F__)
-  return Vector(_mm512_maskz_scalef_ps(kAllLanes, __m512(p), __m512(n)));
+  return Vector(_mm512_maskz_scalef_ps(kept, __m512(p), __m512(n)));
 #else
   const IntVector exponent = (IntVector(shifted) << 23) + (127 << 23);
   const Vector power = Vector(exponent);
-  return n < -126.0f ? Vector{} : p * power;
+  return n < -125.0f ? Vector{} : p * power;
 #endif
 }
 

@@ -4,7 +4,7 @@ import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import { type DType, elements, isFloat, sizesOf, type TensorType, tensor } from "../type.ts";
+import { elements, isFloat, sizesOf, type TensorType, tensor } from "../type.ts";
 import { bytesOf } from "./cost.ts";
 import { sum } from "./reduce.ts";
 
@@ -273,20 +273,4 @@ export const scale = defineOp({
   gradient: ({ attrs, grads: [dy] }): Gradients => [scale(dy as Value, attrs)],
   cost: (types, _attrs, results) => ({ flops: elements(results[0]), bytes: bytesOf(types, results) }),
   eval: ([x], { by }) => evalElementwise([x], (v) => v * by),
-});
-
-export const cast = defineOp({
-  name: "cast",
-  doc: "The same values in another element type; to bf16 it rounds to nearest even.",
-  operands: ["x"],
-  attrs: { dtype: "f32" },
-  sharding: "... -> ...",
-  identity: true,
-  elementwise: true,
-  infer: ([x], { dtype }) => [{ ...tensor(dtype as DType, sizesOf(x)), memory: x.memory }],
-  gradient: ({ operands: [x], grads: [dy] }): Gradients => [
-    isFloat(x.type) ? cast(dy as Value, { dtype: x.type.dtype }) : null,
-  ],
-  cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
-  eval: ([x]) => [x],
 });

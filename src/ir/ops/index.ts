@@ -1,10 +1,10 @@
 /** @file The vocabulary of the IR on one page. */
 import type { OpDefinition } from "../op.ts";
 import { attention, attention_grad } from "./attention.ts";
+import { cast } from "./cast.ts";
 import { all_gather, all_reduce, all_to_all, reduce_scatter } from "./collective.ts";
 import {
   add,
-  cast,
   div,
   exp,
   gelu,

@@ -5,6 +5,7 @@ import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
 import { type DType, elements, sizesOf, tensor } from "../type.ts";
+import { sameDType } from "./cast.ts";
 import { bytesOf } from "./cost.ts";
 
 export const matmul = defineOp({
@@ -44,15 +45,12 @@ export const matmul = defineOp({
     }
     return [tensor(result, [...left.slice(0, -1), width])];
   },
-  gradient: ({ operands: [a, b], attrs: { transpose_b }, grads: [dy] }): Gradients => {
-    const d = dy as Value;
-    const dtypeOf = (value: Value) => ({ dtype: value.type.dtype === d.type.dtype ? "" : value.type.dtype });
+  gradient: ({ operands: [a, b], attrs: { transpose_a, transpose_b }, grads: [dy] }): Gradients => {
+    const d = sameDType(dy as Value, a);
+    if (transpose_a) return [matmul(b, d, { transpose_b: true }), matmul(a, d)];
     return transpose_b
-      ? [matmul(d, b, dtypeOf(a)), matmul(d, a, { transpose_a: true, ...dtypeOf(b) })]
-      : [
-          matmul(d, b, { transpose_b: true, ...dtypeOf(a) }),
-          matmul(a, d, { transpose_a: true, ...dtypeOf(b) }),
-        ];
+      ? [matmul(d, b), matmul(d, a, { transpose_a: true })]
+      : [matmul(d, b, { transpose_b: true }), matmul(a, d, { transpose_a: true })];
   },
   cost: (types, { transpose_a, transpose_b }, results) => {
     const width = transpose_a ? (types[1].dims.at(-1)?.size ?? 1) : types[1].dims[transpose_b ? 0 : 1].size;
@@ -81,7 +79,7 @@ export const matmul_add = defineOp({
   doc: "c + a^T b, all leading dimensions of a[..., m] and b[..., n] contracted: a weight gradient added to what is there.",
   operands: ["a", "b", "c"],
   attrs: {},
-  sharding: "...m, ...n, mn -> mn",
+  sharding: "...!m, ...!n, mn -> mn",
   overwrites: [[0, 2]],
   infer: ([a, b, c], _attrs, context) => {
     const [sum] = matmul.record.infer(

@@ -5,6 +5,7 @@ import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
 import { type DType, elements, sizesOf, tensor } from "../type.ts";
+import { sameDType } from "./cast.ts";
 import { bytesOf } from "./cost.ts";
 
 const LETTERS = "abcdefghijklmn";
@@ -32,7 +33,7 @@ export const sum = defineOp({
     ];
   },
   gradient: ({ operands: [x], attrs: { dims }, grads: [dy] }): Gradients => [
-    broadcast(dy as Value, { dims, sizes: sizesOf(x.type) }),
+    broadcast(sameDType(dy as Value, x), { dims, sizes: sizesOf(x.type) }),
   ],
   cost: (types, _attrs, results) => ({ flops: elements(types[0]), bytes: bytesOf(types, results) }),
   eval: ([x], { dims }, [sizes]) => {

@@ -48,7 +48,7 @@ export const merge_heads = defineOp({
   doc: "[..., heads, d] read as [..., heads * d]. No bytes move.",
   operands: ["x"],
   attrs: {},
-  sharding: "...hd -> ...(hd)",
+  sharding: "...hd! -> ...(hd)",
   alias: true,
   infer: ([x]) => {
     const sizes = sizesOf(x);

@@ -1,0 +1,138 @@
+/** @file Training equals Hugging Face transformers under PyTorch: the same weights, tokens, losses, norms and final weights. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, test } from "vitest";
+import { compileConfig } from "../../src/compile.ts";
+import { parseConfig } from "../../src/config/load.ts";
+import { train } from "../../src/launch/train.ts";
+import { readSafetensors } from "./safetensors.ts";
+
+const goldens = fileURLToPath(new URL("../golden/", import.meta.url));
+const scratch = mkdtempSync(join(tmpdir(), "ithaca-golden-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+interface Trajectory {
+  readonly losses: readonly number[];
+  readonly grad_norms: readonly number[];
+}
+
+interface Golden {
+  readonly about: string;
+  readonly model: string;
+  readonly tokens: string;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly fp32: Trajectory & { readonly tokens: readonly number[] };
+  readonly bf16: Trajectory;
+  /** How far PyTorch is from itself when it computes in another way. */
+  readonly noise: { readonly bf16_loss: number; readonly bf16_grad_norm: number };
+}
+
+/** Trains a golden's five steps as `ithaca train` does. */
+async function run(
+  name: string,
+  golden: Golden,
+  precision: "fp32" | "bf16",
+  settings: Record<string, unknown> = {},
+) {
+  const folder = join(goldens, name);
+  const output = mkdtempSync(join(scratch, `${name}-`));
+  const values = {
+    ...golden.config,
+    model: resolve(folder, golden.model),
+    data: resolve(folder, golden.tokens),
+    output_dir: output,
+    precision,
+    threads: 2,
+    ...settings,
+  };
+  const config = parseConfig(JSON.stringify(values), join(output, "config.yaml"));
+  const silent = { report: () => {}, lines: new (await import("node:stream")).PassThrough().resume() };
+  const { exitCode } = await train(await compileConfig(config), config, silent);
+  expect(exitCode).toBe(0);
+  const lines = readFileSync(join(output, "metrics.jsonl"), "utf8").trim().split("\n");
+  const metrics = lines.map(
+    (line) => JSON.parse(line) as { loss: number; grad_norm: number; tokens: number },
+  );
+  return { metrics, final: readSafetensors(join(output, "final", "model.safetensors")) };
+}
+
+function largestRelative(values: readonly number[], expected: readonly number[]): number {
+  return Math.max(...values.map((value, i) => Math.abs(value / expected[i] - 1)));
+}
+
+const cases = readdirSync(goldens, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && !entry.name.startsWith("__"))
+  .map(({ name }) => ({
+    name,
+    golden: JSON.parse(readFileSync(join(goldens, name, "golden.json"), "utf8")) as Golden,
+  }));
+
+describe.each(cases)("$name: $golden.about", ({ name, golden }) => {
+  test("fp32 losses, gradient norms and final weights are PyTorch's", async () => {
+    const { metrics, final } = await run(name, golden, "fp32");
+    expect(metrics.map(({ tokens }) => tokens)).toEqual(golden.fp32.tokens);
+    expect(
+      largestRelative(
+        metrics.map(({ loss }) => loss),
+        golden.fp32.losses,
+      ),
+    ).toBeLessThan(2e-5);
+    expect(
+      largestRelative(
+        metrics.map(({ grad_norm }) => grad_norm),
+        golden.fp32.grad_norms,
+      ),
+    ).toBeLessThan(1e-4);
+    for (const [tensor, expected] of readSafetensors(join(goldens, name, "final.safetensors"))) {
+      const own = final.get(tensor);
+      expect(own, tensor).toBeDefined();
+      const difference = expected.reduce(
+        (worst, value, i) => Math.max(worst, Math.abs(value - (own as Float32Array)[i])),
+        0,
+      );
+      expect(difference, tensor).toBeLessThan(1e-4);
+    }
+  });
+
+  test("bf16 is within the noise of PyTorch's autocast", async () => {
+    const { metrics } = await run(name, golden, "bf16");
+    const { bf16_loss, bf16_grad_norm } = golden.noise;
+    expect(
+      largestRelative(
+        metrics.map(({ loss }) => loss),
+        golden.bf16.losses,
+      ),
+    ).toBeLessThan(Math.max(3 * bf16_loss, 3e-4));
+    expect(
+      largestRelative(
+        metrics.map(({ grad_norm }) => grad_norm),
+        golden.bf16.grad_norms,
+      ),
+    ).toBeLessThan(Math.max(3 * bf16_grad_norm, 1e-2));
+  });
+});
+
+describe("numbers do not depend on how the work is split", () => {
+  const { golden } = cases.find(({ name }) => name === "llama") as (typeof cases)[number];
+
+  test.each([
+    ["a tiled loss", { memory: { tiled_loss: 7 } }],
+    ["one thread", { threads: 1 }],
+  ])("%s", async (_, settings) => {
+    const { metrics } = await run("llama", golden, "fp32", settings);
+    expect(
+      largestRelative(
+        metrics.map(({ loss }) => loss),
+        golden.fp32.losses,
+      ),
+    ).toBeLessThan(2e-5);
+    expect(
+      largestRelative(
+        metrics.map(({ grad_norm }) => grad_norm),
+        golden.fp32.grad_norms,
+      ),
+    ).toBeLessThan(1e-4);
+  });
+});
