@@ -57,7 +57,8 @@ async function seconds(work: () => Promise<unknown>): Promise<number> {
 async function timeCompiler(configPath: string): Promise<z.output<typeof timing>> {
   const compile = async () => {
     const { compileConfig } = await import("../src/compile.ts");
-    await compileConfig(configPath, { sourcesOnly: true });
+    const { loadConfig } = await import("../src/config/load.ts");
+    await compileConfig(loadConfig(configPath));
   };
   return { cold_s: await seconds(compile), warm_s: await seconds(compile) };
 }

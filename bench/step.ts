@@ -13,7 +13,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { stringify } from "yaml";
+import { buildProgram } from "../src/codegen/build.ts";
 import { compileConfig } from "../src/compile.ts";
+import { loadConfig } from "../src/config/load.ts";
 import { type MemoryAnswer, Peer } from "./peer.ts";
 
 interface Setting {
@@ -79,9 +81,10 @@ async function startOurs(setting: Setting): Promise<Peer> {
       max_grad_norm: setting.clip,
     }),
   );
-  const { programPath } = await compileConfig(configPath);
+  const { sources } = await compileConfig(loadConfig(configPath));
+  const { program } = await buildProgram(sources, join(output, "build"), "cpu", console.error);
   const args = [
-    ...["--program", programPath, "--model", setting.model, "--threads", String(setting.threads)],
+    ...["--program", program, "--model", setting.model, "--threads", String(setting.threads)],
     ...["--learning-rate", String(LEARNING_RATE)],
   ];
   return Peer.start("Ithaca", process.execPath, ["--import", "tsx", join(HERE, "ours.ts"), ...args]);

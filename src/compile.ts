@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { emitCpu, type Source } from "./codegen/cpu/emit.ts";
 import { cpuTarget } from "./codegen/cpu/target.ts";
 import type { Config } from "./config/load.ts";
-import { type JsonObject, readModel, readModelDirectory } from "./frontend/huggingface.ts";
+import { readModel, readModelDirectory } from "./frontend/huggingface.ts";
 import { lowerDefinition } from "./frontend/index.ts";
 import { UserError } from "./ir/error.ts";
 import { modelFlops, parameterCount } from "./ir/flops.ts";

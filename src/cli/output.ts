@@ -52,8 +52,8 @@ export function explain(error: unknown): string {
       "Ithaca: please report it with the lines above and the configuration.",
     ].join("\n");
   }
-  const { code } = (error ?? {}) as NodeJS.ErrnoException;
-  if (code === "ENOSPC") return colors.red(`no space left on the device: ${(error as Error).message}`);
+  const { code, path, dest } = (error ?? {}) as NodeJS.ErrnoException & { dest?: string };
+  if (code === "ENOSPC") return colors.red(`no space left on the device for ${dest ?? path ?? "a file"}`);
   return [
     colors.red("ithaca: internal error"),
     error instanceof Error ? (error.stack ?? error.message) : String(error),

@@ -1,9 +1,9 @@
 /** @file Trains: prepares the data, builds the program, starts it and stays with it to the end. */
 import { spawn } from "node:child_process";
-import { accessSync, constants, mkdirSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { constants as osConstants } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { buildProgram, type Report, type Source } from "../codegen/build.ts";
 import type { Config } from "../config/load.ts";
 import { prepareData } from "../data/prepare.ts";
@@ -46,7 +46,7 @@ export async function train(
 
 /** Reports every tenth of a long piece of work. */
 function percent(what: string, report: Report): (done: number) => void {
-  let next = 0;
+  let next = 0.1;
   return (done) => {
     if (done < next) return;
     report(`${what}: ${Math.floor(done * 100)} %`);
@@ -114,6 +114,10 @@ export async function runBinary(
 /** Makes the folder; throws UserError unless files can be made in it. */
 export function requireWritable(folder: string): void {
   try {
+    // Asked of the nearest folder that there is: what mkdir says of a read-only file system is misleading.
+    let there = folder;
+    while (!existsSync(there)) there = dirname(there);
+    accessSync(there, constants.W_OK);
     mkdirSync(folder, { recursive: true });
     accessSync(folder, constants.W_OK | constants.X_OK);
   } catch (error) {

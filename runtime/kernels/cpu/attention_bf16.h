@@ -219,8 +219,8 @@ struct Bf16Engine {
     multiply(values, kKeys, probabilities, kPanel, out, kPanel, depth, kPanel, rows, true);
   }
 
-  static constexpr std::int64_t kGradQueries = 64;
-  static constexpr std::int64_t kGradKeys = 128;
+  static constexpr std::int64_t kGradQueries = 96;
+  static constexpr std::int64_t kGradKeys = 96;
 
   static void pack_grad_columns(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
                                 bf16* to, std::int64_t depth) {

@@ -13,7 +13,7 @@ export const cross_entropy = defineOp({
   name: "cross_entropy",
   doc:
     "Sum over labelled positions of lse(logits) - logits[label], the number of labelled positions, and the " +
-    "log-sum-exp of every position in f32. A label of -100 does not count.",
+    "log-sum-exp of every labelled position in f32, 0 elsewhere. A label of -100 does not count.",
   operands: ["logits", "labels"],
   results: ["sum", "count", "lse"],
   attrs: {},
@@ -37,10 +37,10 @@ export const cross_entropy = defineOp({
     const lse = zeros(rows);
     let [total, count] = [0, 0];
     labels.data.forEach((label, row) => {
+      if (label === IGNORED) return;
       const values = logits.data.subarray(row * width, (row + 1) * width);
       const max = values.reduce((a, b) => Math.max(a, b), -Infinity);
       lse.data[row] = max + Math.log(values.reduce((sum, value) => sum + Math.exp(value - max), 0));
-      if (label === IGNORED) return;
       total += lse.data[row] - values[label];
       count += 1;
     });

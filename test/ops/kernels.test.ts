@@ -1,0 +1,125 @@
+/**
+ * @file The CPU kernel of every op against its reference evaluation, all samples in one program per element type.
+ *
+ * Each sample runs twice: on inputs, with its results as outputs; and between copies, so that the planner may let a
+ * result overwrite an operand, as it does in a model.
+ */
+import { beforeAll, describe, expect, test } from "vitest";
+import { kernels } from "../../src/codegen/cpu/kernels.ts";
+import type { NDArray } from "../../src/ir/array.ts";
+import { Builder, building } from "../../src/ir/build.ts";
+import type { Graph, Role, Value } from "../../src/ir/graph.ts";
+import { interpret } from "../../src/ir/interpret.ts";
+import { type OpName, opNames, ops } from "../../src/ir/ops/index.ts";
+import { isFloat } from "../../src/ir/type.ts";
+import { runCompiled } from "../support/compiled.ts";
+import { errorOf } from "../support/random.ts";
+import { call, type Prepared, prepare, ready } from "../support/sample.ts";
+import { samples } from "./samples.ts";
+
+/**
+ * Errors allowed, relative to the largest magnitude of the result. f32 sums of some hundred terms keep within 2e-5. A
+ * result in bf16 is off by half a unit in its last place, 2^-9; kernels round inner values once too (probabilities of
+ * attention, which are then summed), and a body hands rounded values on: 2^-7 has room for two such roundings.
+ */
+const TOLERANCE = { f32: 2e-5, bf16: 2 ** -7 } as const;
+
+/** Ops that only a plan contains, in place of others. */
+const ONLY_IN_PLACE: ReadonlySet<OpName> = new Set(["adamw", "matmul_add"]);
+
+function isSupported(op: OpName): boolean {
+  try {
+    const node = { op, operands: [], attrs: {}, results: [], body: null, loc: "" };
+    kernels[op].emit(node as never, {} as never);
+    return true;
+  } catch (error) {
+    return !/has no|laid out by/.test((error as Error).message);
+  }
+}
+
+const compiled = opNames.filter((op) => isSupported(op) || op === "repeat" || op === "tile");
+const cases = compiled.flatMap((op) => samples[op].map((sample, i) => ({ title: `${op} ${i}`, op, sample })));
+
+interface Case {
+  readonly title: string;
+  readonly op: OpName;
+  readonly prepared: Prepared;
+}
+
+/** What the op writes in place is a weight with its states; everything else comes in as input. */
+function roleOf(op: OpName, operand: number): Role {
+  if (op !== "adamw") return "input";
+  return operand === 0 ? "param" : operand === 2 || operand === 3 ? "state" : "input";
+}
+
+/** One graph of all cases, with the arrays of its inputs. */
+function programOf(all: readonly Case[], name: string): { graph: Graph; given: Map<string, NDArray> } {
+  const builder = new Builder(new Map());
+  const given = new Map<string, NDArray>();
+  const outputs: { name: string; value: Value }[] = [];
+  const updates: { param: Value; value: Value }[] = [];
+  const copied = (value: Value): Value =>
+    isFloat(value.type) && value.type.times === null && value.type.memory === "device"
+      ? ops.scale(value, { by: 1 })
+      : value;
+  building(builder, () => {
+    for (const { title, op, prepared } of all) {
+      const key = title.replace(" ", ".");
+      builder.serving = key;
+      const operands = prepared.types.map((type, i) => {
+        given.set(`${key}.x${i}`, prepared.arrays[i]);
+        const role = roleOf(op, i);
+        return builder.param(role, `${key}.x${i}`, type, role === "param" ? "zeros" : "");
+      });
+      if (op === "adamw") {
+        const results = call(op, prepared.sample, prepared.attrs, operands);
+        updates.push(...[0, 2, 3].map((at, i) => ({ param: operands[at], value: results[i] })));
+        continue;
+      }
+      if (!ONLY_IN_PLACE.has(op)) {
+        const results = call(op, prepared.sample, prepared.attrs, operands);
+        outputs.push(...results.map((value, i) => ({ name: `${key}.r${i}`, value })));
+      }
+      const again = call(op, prepared.sample, prepared.attrs, operands.map(copied)).map(copied);
+      outputs.push(...again.map((value, i) => ({ name: `${key}.again.r${i}`, value })));
+    }
+  });
+  return {
+    graph: { name, mesh: new Map(), params: builder.params, nodes: builder.nodes, outputs, updates },
+    given,
+  };
+}
+
+test(`the CPU has no kernel for ${opNames.filter((op) => !compiled.includes(op)).join(", ")}`, () => {
+  const missing = opNames.filter((op) => !compiled.includes(op));
+  expect(missing).toEqual(["all_to_all", "all_gather", "reduce_scatter", "all_reduce"]);
+});
+
+describe.each(["f32", "bf16"] as const)("kernels of %s agree with eval", (dtype) => {
+  const all = cases.map(({ title, op, sample }) => ({ title, op, prepared: prepare(op, sample, dtype) }));
+  let results: Awaited<ReturnType<typeof runCompiled>>;
+
+  beforeAll(async () => {
+    const { graph, given } = programOf(all, `ops_${dtype}`);
+    results = await runCompiled(graph, given);
+  });
+
+  test.each(all)("$title", ({ title, op, prepared }) => {
+    const key = title.replace(" ", ".");
+    const { graph, given } = ready(prepared);
+    const want = interpret(graph, given).outputs;
+    graph.outputs.forEach(({ name, value }, i) => {
+      const expected = (want.get(name) as NDArray).data;
+      const got =
+        op === "adamw"
+          ? [results.updates.get(`${key}.x${[0, 2, 3][i]}`)]
+          : [results.outputs.get(`${key}.${name}`), results.outputs.get(`${key}.again.${name}`)];
+      const found = got.filter((own) => own !== undefined);
+      expect(found.length).toBeGreaterThan(0);
+      const most = value.type.dtype === "i32" ? 0 : TOLERANCE[value.type.dtype];
+      for (const own of found) {
+        expect(errorOf(own, expected), `${name} of ${op}`).toBeLessThanOrEqual(most);
+      }
+    });
+  });
+});
