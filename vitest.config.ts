@@ -1,4 +1,4 @@
-/** @file How the TypeScript tests run: one file a process, two at a time, so that the C++ they build is built once. */
+/** @file How the TypeScript tests run: a process for each file, since some load native code; time to compile C++. */
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({

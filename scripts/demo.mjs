@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join, relative } from "node:path";
-import { biblePackages, root, setUp, stop } from "./setup.mjs";
+import { biblePackages, buildIfStale, root, setUp, stop } from "./setup.mjs";
 
 const folder = join(root, "runs/demo");
 const config = join(root, "examples/bible/config.yaml");
@@ -48,6 +48,7 @@ const isFull = args.includes("--full");
 const others = args.filter((arg) => arg !== "--full" && arg !== "--quick");
 
 setUp(biblePackages);
+buildIfStale();
 await prepare();
 const begin = Date.now();
 const code = await train();
@@ -106,7 +107,7 @@ function train() {
   console.log(`ithaca ${command.slice(1).join(" ").replaceAll(root, "")}`);
   // Ctrl-C reaches the child too, which ends in its own time.
   process.on("SIGINT", () => {});
-  const child = spawn(process.execPath, ["--import", "tsx", ...command], { cwd: root, stdio: "inherit" });
+  const child = spawn(process.execPath, ["dist/cli/main.js", ...command], { cwd: root, stdio: "inherit" });
   return new Promise((resolve) => child.on("close", (code) => resolve(code ?? 1)));
 }
 

@@ -1,6 +1,6 @@
 /** @file Gets a fresh machine ready: npm packages at their locked versions, and the system packages that C++ needs. */
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -55,6 +55,18 @@ function installNpmPackages() {
   const last = ci.status === 0 || !ci.stderr?.includes("EUSAGE") ? ci : npm("install", "--no-save");
   if (last.status !== 0)
     stop(`${last.stderr ?? last.error}\nnpm can't install the packages; it needs a network`);
+}
+
+/** Compiles src/ to dist/, which `npx ithaca` runs, unless that has been done since src/ was last changed. */
+export function buildIfStale() {
+  const built = statSync(join(root, "dist/cli/main.js"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" });
+  if (sources.every((name) => statSync(join(root, "src", name)).mtimeMs <= built)) return;
+  console.error("compiling src/ to dist/");
+  // Files whose source is gone would stay otherwise.
+  rmSync(join(root, "dist"), { recursive: true, force: true });
+  const { status } = spawnSync("npm", ["run", "--silent", "build"], { cwd: root, stdio: ["ignore", 2, 2] });
+  if (status !== 0) stop("npm run build failed");
 }
 
 /** Why node_modules is not what package-lock.json says; undefined if it is. */

@@ -55,16 +55,8 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
     sequence: config.sequence_length,
   });
   clock.lap("frontend");
-  const stages = runPipeline(
-    graph,
-    trainingPipeline(pipelineOptions(config)),
-    options.stopAfter === undefined ? {} : { stopAfter: options.stopAfter },
-  );
-  clock.lap("passes");
-  const last = stages[stages.length - 1].graph;
-  const plan = options.stopAfter === undefined ? planOf(last, config.threads) : null;
-  if (plan) checkLimits(plan, config);
-  clock.lap("plan");
+  const { stages, plan } = choose(graph, config, options.stopAfter);
+  clock.lap("passes and plan");
   const flops = modelFlops(graph) * config.gradient_accumulation_steps;
   const sources = plan ? emitCpu(plan, { threads: config.threads, modelFlops: flops }) : [];
   clock.lap("codegen");
@@ -88,28 +80,51 @@ export function planOf(graph: Graph, threads: number): Plan {
   return plan;
 }
 
-/** Throws a UserError where the plan needs more memory than a rank may have. */
-function checkLimits(plan: Plan, config: Config): void {
-  const limits = [
-    ["device", plan.deviceBytes, config.memory.device_limit],
-    ["host", plan.hostBytes, config.memory.host_limit],
-  ] as const;
-  for (const [memory, needed, limit] of limits) {
-    if (limit === null || needed <= limit) continue;
-    throw new UserError(
-      `a step needs ${printBytes(needed)} of ${memory} memory, ${printBytes(needed - limit)} more than memory.${memory}_limit (${printBytes(limit)})`,
-      {
-        remedy:
-          "Shorten sequence_length, lower micro_batch_size, set memory.tiled_loss to more tiles, or use precision: bf16.",
-      },
-    );
-  }
+interface Choice {
+  readonly stages: readonly Stage[];
+  readonly plan: Plan | null;
 }
 
-function pipelineOptions(config: Config) {
+/** Runs the passes and plans. Where the compiler decides, the first policy that fits the limits is taken. */
+function choose(graph: Graph, config: Config, stopAfter: string | undefined): Choice {
+  const asked = config.memory.activation_checkpointing;
+  const policies = asked === "auto" ? (["off", "attention", "layer"] as const) : [asked];
+  let choice: Choice | null = null;
+  for (const policy of policies) {
+    const stages = runPipeline(
+      graph,
+      trainingPipeline(pipelineOptions(config, policy)),
+      stopAfter === undefined ? {} : { stopAfter },
+    );
+    const plan = stopAfter === undefined ? planOf(stages[stages.length - 1].graph, config.threads) : null;
+    choice = { stages, plan };
+    if (!plan || excess(plan, config) === null) return choice;
+  }
+  const { plan } = choice as Choice;
+  throw new UserError(excess(plan as Plan, config) as string, {
+    remedy:
+      "Shorten sequence_length, lower micro_batch_size, use precision: bf16, or set memory.activation_checkpointing: layer.",
+  });
+}
+
+/** What is wrong where the plan needs more memory than a rank may have; null where it fits. */
+function excess(plan: Plan, { memory }: Config): string | null {
+  const limits = [
+    ["device", plan.deviceBytes, memory.device_limit],
+    ["host", plan.hostBytes, memory.host_limit],
+  ] as const;
+  for (const [kind, needed, limit] of limits) {
+    if (limit === null || needed <= limit) continue;
+    return `a step needs ${printBytes(needed)} of ${kind} memory, ${printBytes(needed - limit)} more than memory.${kind}_limit (${printBytes(limit)})`;
+  }
+  return null;
+}
+
+function pipelineOptions(config: Config, checkpointing: "off" | "layer" | "attention") {
   const tiles = config.memory.tiled_loss;
   return {
     precision: config.precision,
+    checkpointing,
     gradientAccumulationSteps: config.gradient_accumulation_steps,
     lossTiles: tiles === "auto" ? 0 : tiles === "off" ? 1 : tiles,
     beta1: config.adam_beta1,

@@ -100,14 +100,15 @@ export function readModelDirectory(directory: string): Model {
 function familyOf(file: JsonFile): Family {
   const type = file.value.model_type;
   const own =
-    "Any other model can be written as a definition (src/models/llama.ts is one to start from):\n" +
+    "Any other model can be written as a definition; src/models/llama.ts is one to start from.\n" +
     "model: { source: my-model.ts, config: { ... } }";
   const known = [...families.keys()];
   if (typeof type !== "string") {
     throw file.errorAt(
       ["model_type"],
       "config.json does not say its model_type",
-      `Known are ${known.join(", ")}. ${own}`,
+      `Known are ${known.join(", ")}.
+${own}`,
     );
   }
   const family = families.get(type);
@@ -117,7 +118,7 @@ function familyOf(file: JsonFile): Family {
     throw file.errorAt(
       ["model_type"],
       `model_type "${type}" is not known`,
-      `${question}Known are ${known.join(", ")}. ${own}`,
+      `${question}Known are ${known.join(", ")}.\n${own}`,
     );
   }
   const { architectures } = file.value;

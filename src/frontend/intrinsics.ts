@@ -1,4 +1,5 @@
 /** @file What "ithaca/nn" declares: the ops that a model may use, as functions of a definition, and `parameter`. */
+import { ts } from "ts-morph";
 import type { AttrValue, Value } from "../ir/graph.ts";
 import type { OpDefinition } from "../ir/op.ts";
 import { opNames, recordOf } from "../ir/ops/index.ts";
@@ -195,29 +196,33 @@ function readAttributes(
       node,
     );
   }
-  const known = attributes.map(({ name }) => name);
   const attrs: Record<string, AttrValue> = {};
   for (const [name, value] of given.fields) {
+    const place = propertyNode(node, name);
     const attribute = attributes.find((candidate) => candidate.name === name);
     if (!attribute) {
-      return context.fail(
-        `${record.name} has no attribute "${name}"`,
-        suggestion(name, known, `attributes of ${record.name}`),
-        node,
-      );
+      const known = attributes.map((own) => own.name);
+      const remedy = suggestion(name, known, `attributes of ${record.name}`);
+      return context.fail(`${record.name} has no attribute "${name}"`, remedy, place);
     }
     if (value instanceof Absent && attribute.required) {
-      context.fail(`${record.name} needs ${name}, but ${value.reason}`, value.remedy, node);
+      context.fail(`${record.name} needs ${name}, but ${value.reason}`, value.remedy, place);
     }
-    if (!isUndefined(value)) attrs[name] = attributeValue(record, attribute, value, context, node);
+    if (!isUndefined(value)) attrs[name] = attributeValue(record, attribute, value, context, place);
   }
   for (const { name, required } of attributes) {
     if (required && attrs[name] === undefined) {
-      const example = `${record.name}(${record.operands.map(() => "...").join(", ")}${record.operands.length > 0 ? ", " : ""}{ ${name}: ... })`;
-      context.fail(`${record.name} needs the attribute ${name}`, `Write: ${example}`, context.node);
+      const args = [...record.operands.map(() => "..."), `{ ${name}: ... }`];
+      context.fail(`${record.name} needs the attribute ${name}`, `Write: ${record.name}(${args.join(", ")})`);
     }
   }
   return attrs;
+}
+
+/** Where `name` stands in an object literal; the whole expression if it is none. */
+function propertyNode(node: ts.Node, name: string): ts.Node {
+  if (!ts.isObjectLiteralExpression(node)) return node;
+  return node.properties.find((property) => property.name?.getText() === name) ?? node;
 }
 
 function attributeValue(
@@ -225,18 +230,18 @@ function attributeValue(
   { name, fallback }: ModelAttribute,
   datum: Datum,
   context: NativeContext,
-  node: Parameters<NativeContext["fail"]>[2],
+  node: ts.Node,
 ): AttrValue {
-  const refuse = (wanted: string): never =>
-    context.fail(`${name} of ${record.name} must be ${wanted}, not ${describe(datum)}`, undefined, node);
-  const whole = (value: Datum): number =>
-    typeof value === "number" && Number.isSafeInteger(value) && value >= 0
-      ? value
-      : refuse(Array.isArray(fallback) ? "an array of whole numbers" : "a whole number of at least 0");
-  if (Array.isArray(fallback))
-    return Array.isArray(datum) ? datum.map(whole) : refuse("an array of whole numbers");
+  const refuse = (wanted: string, found = datum): never =>
+    context.fail(`${name} of ${record.name} must be ${wanted}, not ${describe(found)}`, undefined, node);
+  const isWhole = (value: Datum): value is number =>
+    typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+  if (Array.isArray(fallback)) {
+    if (!Array.isArray(datum)) return refuse("an array of whole numbers");
+    return datum.map((item) => (isWhole(item) ? item : refuse("whole numbers of at least 0", item)));
+  }
   if (typeof fallback === "number") {
-    if (!FRACTIONAL.has(name)) return whole(datum);
+    if (!FRACTIONAL.has(name)) return isWhole(datum) ? datum : refuse("a whole number of at least 0");
     return typeof datum === "number" && Number.isFinite(datum) ? datum : refuse("a finite number");
   }
   if (typeof datum === "string" && typeof fallback === "string") return datum;

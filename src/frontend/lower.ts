@@ -139,12 +139,12 @@ function declareParameters(
     if (typeof datum !== "object" || datum === null || seen.has(datum)) return;
     if (datum instanceof ParameterDatum) {
       seen.add(datum);
-      if (!/^[A-Za-z_][\w.-]*$/.test(path) || (INPUTS as readonly string[]).includes(path)) {
-        machine.fail(
-          datum.node,
-          `a parameter can't be named "${path}"`,
-          "Names are made of letters, digits and _.",
-        );
+      const isInput = (INPUTS as readonly string[]).includes(path);
+      if (isInput || !/^[A-Za-z_][\w.-]*$/.test(path)) {
+        const remedy = isInput
+          ? "That is an input of every model."
+          : "Names are made of letters, digits and _.";
+        machine.fail(datum.node, `a parameter can't be named "${path}"`, remedy);
       }
       datum.value = builder.param("param", path, tensor("f32", datum.shape), datum.init);
       return;

@@ -131,7 +131,14 @@ export function textOf(machine: Machine, datum: Datum, node: ts.Node): string {
 }
 
 export function limited(machine: Machine, text: string, node: ts.Node): string {
-  if (text.length > LONGEST_STRING) machine.fail(node, `the string would have ${text.length} characters`);
+  if (text.length > LONGEST_STRING) {
+    const limit = LONGEST_STRING.toLocaleString("en-US");
+    machine.fail(
+      node,
+      `the string would have ${text.length} characters`,
+      `A definition's strings have at most ${limit}.`,
+    );
+  }
   machine.work(node, text.length >> 4);
   return text;
 }

@@ -133,7 +133,7 @@ function localAttrs(node: Node, mesh: Mesh): Node["attrs"] {
 }
 
 function runBody(node: Node, body: Region, operands: readonly Shares[], run: Run): readonly Shares[] {
-  if (node.op === "fused") return runRegion(body, operands, run);
+  if (node.op === "fused" || node.op === "checkpoint") return runRegion(body, operands, run);
   if (node.op === "repeat") return runRepeat(node, body, operands, run);
   return runTile(node, body, operands, run);
 }

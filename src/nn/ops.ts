@@ -209,6 +209,6 @@ export declare function attention(
 
 /**
  * Sum over labelled positions of lse(logits) - logits[label], the number of labelled positions, and the
- * log-sum-exp of every position in f32. A label of -100 does not count.
+ * log-sum-exp of every labelled position in f32, 0 elsewhere. A label of -100 does not count.
  */
 export declare function cross_entropy(logits: Tensor, labels: Tensor): { sum: Tensor; count: Tensor };

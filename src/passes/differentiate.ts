@@ -14,7 +14,8 @@
  * Gradients are of the *sum* of the losses, not of their mean: sums add up over micro batches, tiles and ranks without
  * knowing how the tokens were shared out, and the optimizer divides once by the number of labelled tokens. The graph
  * gets an output `d.NAME` for every parameter. What forward computes and backward reads stays alive in between; which
- * of it to keep is for later passes to decide. A `tile` gets a tile as its gradient, whose body runs forward again.
+ * of it to keep is for later passes to decide. A `tile` or `checkpoint` gets one like it as its gradient, whose body runs
+ * forward again: what is inside does not live from forward to backward.
  */
 import { Builder, building } from "../ir/build.ts";
 import { UserError } from "../ir/error.ts";
@@ -122,6 +123,8 @@ function gradientsOf(
   builder: Builder,
 ): (Value | null)[] {
   if (node.op === "tile" && node.body) return tileGradient(node, node.body, grads, reach, builder);
+  if (node.op === "checkpoint" && node.body)
+    return checkpointGradient(node, node.body, grads, reach, builder);
   const { gradient } = recordOf(node.op);
   if (!gradient)
     throw new UserError(`${node.op} has no gradient`, {
@@ -137,6 +140,64 @@ function gradientsOf(
   });
 }
 
+/** A body that runs `body` again and then backward, and what it takes in and gives back. */
+interface BackwardBody {
+  readonly inner: Builder;
+  /** Results of the forward node that have a gradient, and their parameters in the body. */
+  readonly given: readonly { readonly index: number; readonly grad: Value }[];
+  readonly params: readonly Value[];
+  /** Indices of the operands that get a gradient, and these in the body. */
+  readonly wanted: readonly number[];
+  readonly returns: readonly Value[];
+}
+
+function backwardBody(
+  node: Node,
+  body: Region,
+  forward: readonly Node[],
+  grads: ReadonlyMap<Value, Value>,
+  reach: ReadonlySet<Value>,
+  builder: Builder,
+): BackwardBody {
+  const names = [...body.params, ...body.nodes.flatMap((own) => own.results)].map(({ name }) => name);
+  const inner = new Builder(builder.mesh, names);
+  inner.nodes.push(...forward);
+  const given = node.results.flatMap((result, index) => {
+    const grad = grads.get(result);
+    return grad ? [{ index, grad }] : [];
+  });
+  const seeds = new Map<Value, Value>();
+  const params = given.map(({ index }) => {
+    const seed = { name: inner.unique(`d.${body.returns[index].name}`), type: body.returns[index].type };
+    seeds.set(body.returns[index], seed);
+    return seed;
+  });
+  const wanted = node.operands.flatMap((operand, i) => (reach.has(operand) ? [i] : []));
+  backward(body.nodes, new Set(wanted.map((i) => body.params[i])), seeds, inner);
+  const returns = wanted.map((i) => seeds.get(body.params[i]) ?? noGradient(body.params[i], inner));
+  return { inner, given, params, wanted, returns };
+}
+
+/** The gradient of a checkpoint: its body again, with what was kept taken from forward, and then backward. */
+function checkpointGradient(
+  node: Node,
+  body: Region,
+  grads: ReadonlyMap<Value, Value>,
+  reach: ReadonlySet<Value>,
+  builder: Builder,
+): (Value | null)[] {
+  const first = body.returns.length - (node.attrs.kept as number);
+  const kept = body.returns.slice(first);
+  const forward = body.nodes.filter((own) => !own.results.every((result) => kept.includes(result)));
+  const { inner, given, params, wanted, returns } = backwardBody(node, body, forward, grads, reach, builder);
+  const operands = [...node.operands, ...node.results.slice(first), ...given.map(({ grad }) => grad)];
+  const region = inner.region([...body.params, ...kept, ...params], returns);
+  const { results } = building(builder, () =>
+    builder.add(recordOf("checkpoint"), operands, {}, { body: region }),
+  );
+  return node.operands.map((_, i) => (wanted.includes(i) ? results[wanted.indexOf(i)] : null));
+}
+
 /** The gradient of a tile: a tile over the same parts whose body runs forward and then backward. */
 function tileGradient(
   node: Node,
@@ -150,37 +211,29 @@ function tileGradient(
     split: readonly number[];
     join: readonly number[];
   };
-  const inner = new Builder(
-    builder.mesh,
-    [...body.params, ...body.nodes.flatMap((own) => own.results)].map(({ name }) => name),
+  const { inner, given, params, wanted, returns } = backwardBody(
+    node,
+    body,
+    body.nodes,
+    grads,
+    reach,
+    builder,
   );
-  inner.nodes.push(...body.nodes);
-  const given = node.results.flatMap((result, i) =>
-    grads.has(result) ? [{ i, grad: grads.get(result) as Value }] : [],
-  );
-  const seeds = new Map<Value, Value>();
-  const params = given.map(({ i }) => {
-    const seed = { name: inner.unique(`d.${body.returns[i].name}`), type: body.returns[i].type };
-    seeds.set(body.returns[i], seed);
-    return seed;
-  });
-  const wanted = node.operands.flatMap((operand, i) => (reach.has(operand) ? [i] : []));
-  backward(body.nodes, new Set(wanted.map((i) => body.params[i])), seeds, inner);
   // Sums over tiles are made in f32, whatever the element type of the weight.
-  const returns = wanted.map((i) => {
-    const grad = seeds.get(body.params[i]) ?? noGradient(body.params[i], inner);
-    return split[i] < 0 && grad.type.dtype === "bf16"
+  const sums = returns.map((grad, at) =>
+    split[wanted[at]] < 0 && grad.type.dtype === "bf16"
       ? building(inner, () => ops.cast(grad, { dtype: "f32" }))
-      : grad;
-  });
+      : grad,
+  );
   const operands = [...node.operands, ...given.map(({ grad }) => grad)];
-  const results = building(builder, () =>
-    builder.add(
-      recordOf("tile"),
-      operands,
-      { tiles, split: [...split, ...given.map(({ i }) => join[i])], join: wanted.map((i) => split[i]) },
-      { body: inner.region([...body.params, ...params], returns) },
-    ),
-  ).results;
+  const attrs = {
+    tiles,
+    split: [...split, ...given.map(({ index }) => join[index])],
+    join: wanted.map((i) => split[i]),
+  };
+  const region = inner.region([...body.params, ...params], sums);
+  const { results } = building(builder, () =>
+    builder.add(recordOf("tile"), operands, attrs, { body: region }),
+  );
   return node.operands.map((_, i) => (wanted.includes(i) ? results[wanted.indexOf(i)] : null));
 }

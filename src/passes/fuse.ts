@@ -98,14 +98,17 @@ function joinReaders(
   return groups;
 }
 
-/** Joins a node to the group of the one right before it where one of the two reads only what the other reads too. */
+/**
+ * Joins a node to the group of the one right before it where one of the two reads only what the other reads too. That
+ * group must end there: one that waits for a later node would take this one with it, past its readers.
+ */
 function joinNeighbours(nodes: readonly Node[], groups: Map<Node, number>): Map<Node, number> {
   const sizes = new Map<number, number>();
   for (const group of groups.values()) sizes.set(group, (sizes.get(group) ?? 0) + 1);
   for (let at = 1; at < nodes.length; at++) {
     const [before, node] = [nodes[at - 1], nodes[at]];
     const [first, second] = [groups.get(before), groups.get(node)];
-    if (first === undefined || second === undefined || first === second) continue;
+    if (first === undefined || second === undefined || first >= at) continue;
     const within = (a: Node, b: Node) => a.operands.every((operand) => b.operands.includes(operand));
     const alike = sizes.get(second) === 1 && shapeOf(before) === shapeOf(node);
     if (alike && (within(node, before) || within(before, node))) groups.set(node, first);

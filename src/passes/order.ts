@@ -3,7 +3,7 @@
  * takes memory runs when its reader needs it, everything else keeps its place.
  *
  * A node that reads nothing but parameters and inputs (a weight's cast to bf16, a constant) is *lazy*: it waits for its
- * first reader. A node whose results are smaller than what dies with it (a gradient's sum of squares, an optimizer
+ * first reader. A node whose results are small beside what it frees (a gradient's sum of squares, an optimizer
  * update) is *eager*: it runs when its last operand is there. So without clipping each weight is updated in the middle
  * of backward and its gradient is gone before the next is made.
  */
@@ -65,6 +65,9 @@ export function orderNodes(region: Order): Node[] {
   const done = new Array<boolean>(nodes.length).fill(false);
   const order: Node[] = [];
 
+  /** Done, or at most a few scalars away from what is done. */
+  const isReady = (index: number): boolean =>
+    done[index] || lazy[index] || (isSmall(nodes[index]) && before[index].every(isReady));
   const run = (index: number): void => {
     const stack = [index];
     while (stack.length > 0) {
@@ -78,8 +81,7 @@ export function orderNodes(region: Order): Node[] {
       done[at] = true;
       order.push(nodes[at]);
       for (const next of after[at]) {
-        const ready = before[next].every((own) => done[own] || lazy[own]);
-        if (eager[next] && ready && !done[next]) stack.push(next);
+        if (eager[next] && !done[next] && before[next].every(isReady)) stack.push(next);
       }
     }
   };
@@ -92,22 +94,34 @@ export function orderNodes(region: Order): Node[] {
   return order;
 }
 
-/** Nodes whose results are smaller than the operands that die with them. */
+/** Results of at most this many bytes are made for an eager node wherever it runs. */
+const SMALL_BYTES = 64;
+
+function isSmall(node: Node): boolean {
+  return node.body === null && node.results.every(({ type }) => localBytes(type, new Map()) <= SMALL_BYTES);
+}
+
+/** How much more a node must free than it takes to run ahead of its place. */
+const EAGER_RATIO = 8;
+
+/**
+ * Nodes whose results are small beside what they help to free. An operand with several readers is counted in equal
+ * parts: a gradient is read by its sum of squares and by the optimizer, and is gone when both have run.
+ */
 function eagerNodes({ nodes, exits, updates, mesh }: Order): boolean[] {
   const uses = new Map<Value, number>();
-  for (const node of nodes)
+  for (const node of nodes) {
     for (const operand of new Set(node.operands)) uses.set(operand, (uses.get(operand) ?? 0) + 1);
+  }
   for (const exit of exits) uses.set(exit, Number.POSITIVE_INFINITY);
   const made = new Set(nodes.flatMap((node) => node.results));
   const inPlace = new Set(updates.map(({ value }) => value));
+  const bytes = ({ type }: Value) => localBytes(type, mesh);
   return nodes.map((node) => {
-    const dying = [...new Set(node.operands)].filter(
-      (operand) => made.has(operand) && uses.get(operand) === 1,
-    );
-    const freed = dying.reduce((total, { type }) => total + localBytes(type, mesh), 0);
-    const taken = node.results
-      .filter((result) => !inPlace.has(result))
-      .reduce((total, { type }) => total + localBytes(type, mesh), 0);
-    return node.op !== "tile" && node.op !== "repeat" && freed > taken;
+    const operands = [...new Set(node.operands)].filter((operand) => made.has(operand));
+    const freed = operands.reduce((total, operand) => total + bytes(operand) / (uses.get(operand) ?? 1), 0);
+    const results = node.results.filter((result) => !inPlace.has(result));
+    const taken = results.reduce((total, result) => total + bytes(result), 0);
+    return node.body === null && freed > EAGER_RATIO * taken;
   });
 }

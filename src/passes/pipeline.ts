@@ -1,5 +1,6 @@
 /** @file The passes of a training step, in order. The text after each says why it stands where it does. */
 import { accumulate } from "./accumulate.ts";
+import { checkpoint } from "./checkpoint.ts";
 import { differentiate } from "./differentiate.ts";
 import { fuse } from "./fuse.ts";
 import { optimizer } from "./optimizer.ts";
@@ -19,6 +20,7 @@ export interface PipelineEntry {
 export interface TrainingOptions {
   readonly precision: "fp32" | "bf16";
   readonly gradientAccumulationSteps: number;
+  readonly checkpointing: "off" | "layer" | "attention";
   /** Tiles of the loss; 0: as many as the pass thinks right, 1: none. */
   readonly lossTiles: number;
   readonly beta1: number;
@@ -42,6 +44,9 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
   return [
     entry(precision, "types decide sizes, so everything after it sees the bytes that will be", {
       dtype: options.precision === "bf16" ? "bf16" : "f32",
+    }),
+    entry(checkpoint, "before unroll: a layer is still one thing, and can be recomputed as one", {
+      policy: options.checkpointing,
     }),
     entry(
       unroll,

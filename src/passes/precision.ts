@@ -30,6 +30,7 @@ const MIXED = new Set([
   "cast",
   "repeat",
   "tile",
+  "checkpoint",
 ]);
 
 export const precision = definePass({

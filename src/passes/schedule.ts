@@ -140,7 +140,7 @@ class Scheduler {
     const reads = new Map<Value, number>();
     for (const node of nodes)
       for (const operand of node.operands) reads.set(operand, (reads.get(operand) ?? 0) + 1);
-    for (const exit of exits) reads.set(exit, Number.POSITIVE_INFINITY);
+    for (const exit of exits) reads.set(exit, (reads.get(exit) ?? 0) + 1);
     const expect = (value: Value, slot: Slot) => {
       this.#reads.set(slot.buffer, (this.#reads.get(slot.buffer) ?? 0) + (reads.get(value) ?? 0));
     };
@@ -163,6 +163,7 @@ class Scheduler {
       return [{ ...inputs[0], name: node.results[0].name, type: node.results[0].type }];
     if (node.op === "repeat" && node.body) return this.#repeat(node, node.body, inputs);
     if (node.op === "tile" && node.body) return this.#tile(node, node.body, inputs, destinations);
+    if (node.op === "checkpoint" && node.body) return this.#inline(node, node.body, inputs, destinations);
     const taken = new Set<number>();
     const outputs = node.results.map((result, i) =>
       this.#place(node, result, i, inputs, destinations, taken),
@@ -322,6 +323,23 @@ class Scheduler {
       });
     });
     return carried.map((slot, i) => ({ ...slot, name: node.results[i].name, type: node.results[i].type }));
+  }
+
+  /** The body's steps in the node's place. */
+  #inline(node: Node, body: Region, inputs: readonly Slot[], destinations: Slots): Slot[] {
+    const slots: Slots = new Map(body.params.map((param, i) => [param, { ...inputs[i], name: param.name }]));
+    const wanted: Slots = new Map();
+    node.results.forEach((result, i) => {
+      const destination = destinations.get(result);
+      if (destination) wanted.set(body.returns[i], destination);
+    });
+    this.#region(this.#ordered(body), body.returns, slots, wanted);
+    return body.returns.map((value, i) => {
+      const slot = slots.get(value) as Slot;
+      // From here on the node's own readers count.
+      this.#reads.set(slot.buffer, (this.#reads.get(slot.buffer) ?? 0) - 1);
+      return { ...slot, name: node.results[i].name };
+    });
   }
 
   #ordered(body: Region): Node[] {

@@ -21,6 +21,7 @@ import {
   type Value,
 } from "../ir/graph.ts";
 import { ops } from "../ir/ops/index.ts";
+import { printAttrs } from "../ir/print.ts";
 import { keep, rewrite } from "../ir/rewrite.ts";
 import { definePass } from "./pass.ts";
 
@@ -32,53 +33,80 @@ export const simplify = definePass({
   establishes: [],
   options: {},
 
-  run: (graph) => removeUnused(shareEqual(foldCasts(graph))),
+  run: untilSettled,
 });
 
-/** Ops that can write their result in another element type than their operands'. */
+/** One removal makes room for the next: a value that only a dead node shared can be folded once that is gone. */
+function untilSettled(graph: Graph): Graph {
+  const simpler = removeUnused(shareEqual(foldCasts(graph)));
+  return simpler === graph ? graph : untilSettled(simpler);
+}
+
+/** Ops that can leave their f32 accumulator unrounded; a look-up can also give its rows in either type. */
 const WIDENS = new Set(["matmul", "sum", "embedding"]);
+
+const canGive = (op: string, dtype: unknown): boolean =>
+  WIDENS.has(op) && (dtype === "f32" || (op === "embedding" && dtype === "bf16"));
 
 const isIdleCast = (node: Node): boolean =>
   node.op === "cast" && node.attrs.dtype === node.operands[0].type.dtype;
 
 /** A cast to the type there is, and cast(op(x)) where nobody else reads what is between. Bodies are left alone. */
 function foldCasts(graph: Graph): Graph {
-  const made = producers(graph.nodes);
-  const users = consumers(graph.nodes);
-  const kept = new Set(escaping(graph));
-  const foldable = new Map<string, Node>();
-  for (const node of graph.nodes) {
+  const all = allNodes(graph.nodes);
+  const made = producers(all);
+  const users = consumers(all);
+  const kept = new Set([...escaping(graph), ...all.flatMap((node) => node.body?.returns ?? [])]);
+  const foldable = new Map<Node, Node>();
+  for (const node of all) {
     const source = node.op === "cast" ? made.get(node.operands[0]) : undefined;
     const alone = source && users.get(node.operands[0])?.length === 1 && !kept.has(node.operands[0]);
-    if (source && alone && WIDENS.has(source.op)) foldable.set(node.results[0].name, source);
+    if (source && alone && canGive(source.op, node.attrs.dtype)) foldable.set(node, source);
   }
-  if (foldable.size === 0 && !graph.nodes.some(isIdleCast)) return graph;
+  if (foldable.size === 0 && !all.some(isIdleCast)) return graph;
   const sources = new Set(foldable.values());
-  const operandsOf = new Map<string, readonly Value[]>();
+  const operandsOf = new Map<Node, readonly Value[]>();
   return rewrite(graph, {
     cast(node, { x }) {
       if (node.attrs.dtype === x.type.dtype) return x;
-      const source = foldable.get(node.results[0].name);
-      const operands = source && operandsOf.get(source.results[0].name);
+      const source = foldable.get(node);
+      const operands = source && operandsOf.get(source);
       if (!source || !operands) return keep;
       const op = ops[source.op as "sum"] as unknown as (...args: unknown[]) => Value;
       return op(...operands, { ...source.attrs, dtype: node.attrs.dtype });
     },
     any(node, operands) {
-      if (sources.has(node)) operandsOf.set(node.results[0].name, operands);
+      if (sources.has(node)) operandsOf.set(node, operands);
       return keep;
     },
   });
 }
 
-/** Nodes of equal op, attributes and operands become one. Ops with a body are compared by identity. */
+/** `nodes` and all nodes of their bodies. */
+function allNodes(nodes: readonly Node[]): Node[] {
+  return nodes.flatMap((node) => [node, ...(node.body ? allNodes(node.body.nodes) : [])]);
+}
+
+/** Nodes of equal op, attributes and operands become one, in each body apart. Ops with a body are left alone. */
 function shareEqual(graph: Graph): Graph {
+  const { nodes, final } = shareEqualNodes(graph.nodes);
+  if (nodes === graph.nodes) return graph;
+  return {
+    ...graph,
+    nodes,
+    outputs: graph.outputs.map((output) => ({ ...output, value: final(output.value) })),
+    updates: graph.updates.map((update) => ({ ...update, value: final(update.value) })),
+  };
+}
+
+function shareEqualNodes(nodes: readonly Node[]): { nodes: readonly Node[]; final: (value: Value) => Value } {
   const seen = new Map<string, Node>();
   const same = new Map<Value, Value>();
-  const nodes: Node[] = [];
-  for (const node of graph.nodes) {
-    const operands = node.operands.map((operand) => same.get(operand) ?? operand);
-    const key = `${node.op} ${operands.map(({ name }) => name).join()} ${JSON.stringify(node.attrs)}`;
+  const final = (value: Value): Value => same.get(value) ?? value;
+  const kept: Node[] = [];
+  for (const node of nodes) {
+    const operands = node.operands.map(final);
+    const key = `${node.op} ${operands.map(({ name }) => name).join()} ${printAttrs(node.op, node.attrs)}`;
     const twin = node.body ? undefined : seen.get(key);
     if (twin) {
       node.results.forEach((result, i) => {
@@ -86,19 +114,19 @@ function shareEqual(graph: Graph): Graph {
       });
       continue;
     }
-    const moved = operands.some((operand, i) => operand !== node.operands[i]);
-    const copy = moved ? { ...node, operands } : node;
+    const body = node.body && shareEqualBody(node.body);
+    const changed = body !== node.body || operands.some((operand, i) => operand !== node.operands[i]);
+    const copy = changed ? { ...node, operands, body } : node;
     seen.set(key, copy);
-    nodes.push(copy);
+    kept.push(copy);
   }
-  if (same.size === 0) return graph;
-  const final = (value: Value): Value => same.get(value) ?? value;
-  return {
-    ...graph,
-    nodes,
-    outputs: graph.outputs.map((output) => ({ ...output, value: final(output.value) })),
-    updates: graph.updates.map((update) => ({ ...update, value: final(update.value) })),
-  };
+  const unchanged = kept.length === nodes.length && kept.every((node, i) => node === nodes[i]);
+  return { nodes: unchanged ? nodes : kept, final };
+}
+
+function shareEqualBody(body: Region): Region {
+  const { nodes, final } = shareEqualNodes(body.nodes);
+  return nodes === body.nodes ? body : { ...body, nodes, returns: body.returns.map(final) };
 }
 
 /** `nodes` without those whose results are read neither by a later node nor by `exits`. */

@@ -69,7 +69,8 @@ function prose(characters: number): string {
     "?!\n",
   ];
   let text = "";
-  for (let i = 0, state = 1; text.length < characters; i++) {
+  let state = 1;
+  while (text.length < characters) {
     state = (state * 48271) % 2147483647;
     text += pieces[state % pieces.length];
   }

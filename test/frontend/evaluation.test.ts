@@ -22,7 +22,7 @@ const rows: readonly (readonly [string, string])[] = [
   ["answer = 0x10 + 1e3 + 1_000;", "2016"],
   ["answer = NaN === NaN;", "false"],
   // text
-  ["answer = 'a' + 1 + `b${config.width}` + true;", "a1b8true"],
+  ["answer = 'a' + 1 + `b` + config.width + true;", "a1b8true"],
   ["answer = ' Layers '.trim().toLowerCase().replace('s', '!').slice(1, 6).toUpperCase();", "AYER!"],
   ["answer = 'a,b'.split(',').length + 'abc'.indexOf('c');", "4"],
   [

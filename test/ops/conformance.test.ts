@@ -127,6 +127,7 @@ describe("gradients agree with finite differences", () => {
       "adamw",
       "repeat",
       "tile",
+      "checkpoint",
       "fused",
     ]);
   });

@@ -24,6 +24,9 @@ import { samples } from "./samples.ts";
  */
 const TOLERANCE = { f32: 2e-5, bf16: 2 ** -7 } as const;
 
+/** Ops that round inside although their result is f32: rms_norm's gradient, its normal rows, as Hugging Face does. */
+const ROUNDS_INSIDE: ReadonlySet<OpName> = new Set(["rms_norm_grad"]);
+
 /** Ops that only a plan contains, in place of others. */
 const ONLY_IN_PLACE: ReadonlySet<OpName> = new Set(["adamw", "matmul_add"]);
 
@@ -37,7 +40,10 @@ function isSupported(op: OpName): boolean {
   }
 }
 
-const compiled = opNames.filter((op) => isSupported(op) || op === "repeat" || op === "tile");
+/** Loops and blocks become steps of the plan, so that they are tested here without a kernel of their own. */
+const isLaidOut = (op: OpName): boolean => ["repeat", "tile", "checkpoint"].includes(op);
+
+const compiled = opNames.filter((op) => isSupported(op) || isLaidOut(op));
 const cases = compiled.flatMap((op) => samples[op].map((sample, i) => ({ title: `${op} ${i}`, op, sample })));
 
 interface Case {
@@ -116,7 +122,8 @@ describe.each(["f32", "bf16"] as const)("kernels of %s agree with eval", (dtype)
           : [results.outputs.get(`${key}.${name}`), results.outputs.get(`${key}.again.${name}`)];
       const found = got.filter((own) => own !== undefined);
       expect(found.length).toBeGreaterThan(0);
-      const most = value.type.dtype === "i32" ? 0 : TOLERANCE[value.type.dtype];
+      const inner = ROUNDS_INSIDE.has(op) ? dtype : value.type.dtype;
+      const most = inner === "i32" ? 0 : TOLERANCE[inner];
       for (const own of found) {
         expect(errorOf(own, expected), `${name} of ${op}`).toBeLessThanOrEqual(most);
       }

@@ -25,7 +25,7 @@ export interface Sample {
   readonly fill?: readonly (Fill | Made)[];
   /** Mesh for ops that move layouts; their types are laid out by hand. */
   readonly mesh?: Readonly<Record<string, number>>;
-  /** Body of `repeat`, `tile` and `fused`: what it returns for its parameters. */
+  /** Body of an op that has one: what it returns for its parameters. */
   readonly body?: (params: readonly Value[]) => readonly Value[];
 }
 
@@ -262,6 +262,16 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
       attrs: { tiles: 4, split: [0, 0], join: [-1, -1] },
       fill: ["normal", { labels: 5 }],
       body: ([x, labels]) => [...ops.cross_entropy(x, labels)].slice(0, 2),
+    },
+  ],
+  checkpoint: [
+    {
+      types: ["f[4, 8]", "f[8, 8]"],
+      attrs: { kept: 1 },
+      body: ([x, w]) => {
+        const inner = ops.matmul(x, w);
+        return [ops.add(x, ops.silu(inner)), inner];
+      },
     },
   ],
   fused: [

@@ -2,8 +2,10 @@
 //
 // For one key head, queries are taken in groups of blocks that stay in the second-level cache; every tile of keys
 // then meets all blocks of the group, its dK and dV in scratch, while dQ of the group accumulates beside it.
-// A key head is the work of one thread where there are enough of them. The ones left over, and all when sequences
-// are long, are shared by all threads: each takes a range of the tiles and has a dQ of its own, summed in the end.
+//
+// A key head is the work of one thread where there are enough of them. Those left over are shared by all threads,
+// each with a range of the queries and a dK and dV of its own, summed in the end. Where sequences are long that
+// would take too much memory: there the threads share every group, each with a range of the tiles and a dQ of its own.
 #include <omp.h>
 
 #include <cmath>
@@ -50,14 +52,16 @@ struct GradLayout {
 
 // How key heads are divided among threads.
 struct Division {
-  std::int64_t alone;  // this many are one thread's work each
-  std::int64_t slots;  // key heads under way at a time
+  std::int64_t alone;    // this many are one thread's work each; the others are shared,
+  bool by_queries;       // by ranges of queries, or else by ranges of keys
+  std::int64_t slots;    // sums of dK and dV in f32 kept at a time
 
-  Division(const AttentionShape& shape, int threads) {
+  Division(const AttentionShape& shape, int threads, DType dtype) {
     const std::int64_t pairs = shape.batch * shape.kv_heads;
-    const bool share = threads > 1 && shape.sequence_kv >= kLongSequence;
-    alone = share ? 0 : pairs / threads * threads;
-    slots = alone > 0 ? threads : 1;
+    const bool is_long = threads > 1 && shape.sequence_kv >= kLongSequence;
+    alone = is_long ? 0 : pairs / threads * threads;
+    by_queries = !is_long && alone < pairs;
+    slots = by_queries ? threads : dtype == DType::f32 ? 0 : alone > 0 ? threads : 1;
   }
 };
 
@@ -167,51 +171,71 @@ struct Team {
   std::int64_t end(std::int64_t count) const { return (index + 1) * count / size; }
 };
 
+template <typename T>
+struct Arrays {
+  const T *q, *k, *v;
+  const std::int32_t* segments;
+  const T* out;
+  const float* lse;
+  const T* d_out;
+  T *dq, *dk, *dv;
+};
+
+// Where dK and dV of one key head are summed: rows of head_dim, `stride` apart.
+struct KeySums {
+  float *dk, *dv;
+  std::int64_t stride;
+};
+
 template <class Engine, typename T>
 class KeyHeadGrad {
  public:
   using Element = typename Engine::Element;
 
-  KeyHeadGrad(const AttentionShape& shape, const GradLayout<Engine>& layout, const T* q, const T* k, const T* v,
-              const std::int32_t* segments, const T* out, const float* lse, const T* d_out, T* dq, T* dk, T* dv,
-              std::int64_t pair, float* sums, std::byte* areas, std::size_t area_bytes, int first_area, Team team)
-      : shape_(shape), layout_(layout), team_(team), areas_(areas), area_bytes_(area_bytes), first_area_(first_area) {
+  // `areas`: the scratch of the team's members, area_bytes each.
+  KeyHeadGrad(const AttentionShape& shape, const GradLayout<Engine>& layout, const Arrays<T>& arrays,
+              std::int64_t pair, KeySums sums, std::byte* areas, Team team)
+      : shape_(shape), layout_(layout), sums_(sums), team_(team), areas_(areas), area_bytes_(layout.thread_bytes()) {
     const std::int64_t sample = pair / shape.kv_heads, kv_head = pair % shape.kv_heads;
     const std::int64_t query = (sample * shape.sequence_q * shape.heads + kv_head * layout.group) * shape.head_dim;
     const std::int64_t key = (sample * shape.sequence_kv * shape.kv_heads + kv_head) * shape.head_dim;
-    q_ = q + query, out_ = out + query, d_out_ = d_out + query, dq_ = dq + query;
-    k_ = k + key, v_ = v + key, dk_ = dk + key, dv_ = dv + key;
-    lse_ = lse + sample * shape.sequence_q * shape.heads + kv_head * layout.group;
-    segments_ = segments == nullptr ? nullptr : segments + sample * shape.sequence_q;
-    if constexpr (sizeof(T) == sizeof(float)) {
-      dk_sum_ = dk_, dv_sum_ = dv_, sum_stride_ = shape.kv_heads * shape.head_dim;
-    } else {
-      dk_sum_ = sums, dv_sum_ = sums + shape.sequence_kv * shape.head_dim, sum_stride_ = shape.head_dim;
-    }
+    q_ = arrays.q + query, out_ = arrays.out + query, d_out_ = arrays.d_out + query, dq_ = arrays.dq + query;
+    k_ = arrays.k + key, v_ = arrays.v + key;
+    lse_ = arrays.lse + sample * shape.sequence_q * shape.heads + kv_head * layout.group;
+    segments_ = arrays.segments == nullptr ? nullptr : arrays.segments + sample * shape.sequence_q;
   }
 
-  void run() {
+  std::int64_t blocks() const {
+    return (shape_.sequence_q + Engine::kGradQueries - 1) / Engine::kGradQueries * layout_.group;
+  }
+
+  // The first block of a part, when blocks are parted so that each part sees about as many keys.
+  std::int64_t part_begin(std::int64_t part, std::int64_t parts) const {
+    constexpr std::int64_t kQueries = Engine::kGradQueries;
+    const auto seen = [&](std::int64_t block) {
+      std::int32_t first[kQueries], last[kQueries];
+      visible_keys(shape_, segments_, first_query(block), kQueries, first, last);
+      return std::max<std::int64_t>(0, std::int64_t{last[kQueries - 1]} - first[0]) + 1;
+    };
+    std::int64_t total = 0, before = 0, block = 0;
+    for (std::int64_t i = 0; i < blocks(); i += layout_.group) total += seen(i) * layout_.group;
+    for (; block < blocks() && before * parts < total * part; ++block) before += seen(block);
+    return block;
+  }
+
+  // Writes dq of blocks [begin, end), and adds what they give to dK and dV to the sums, zeroed first.
+  void run(std::int64_t begin, std::int64_t end) {
     for (std::int64_t j = team_.begin(shape_.sequence_kv); j < team_.end(shape_.sequence_kv); ++j) {
-      std::fill_n(dk_sum_ + j * sum_stride_, shape_.head_dim, 0.0f);
-      std::fill_n(dv_sum_ + j * sum_stride_, shape_.head_dim, 0.0f);
+      std::fill_n(sums_.dk + j * sums_.stride, shape_.head_dim, 0.0f);
+      std::fill_n(sums_.dv + j * sums_.stride, shape_.head_dim, 0.0f);
     }
-    const std::int64_t all =
-        (shape_.sequence_q + Engine::kGradQueries - 1) / Engine::kGradQueries * layout_.group;
-    for (std::int64_t begin = 0; begin < all; begin += layout_.blocks) {
-      const std::int64_t count = std::min(layout_.blocks, all - begin);
+    for (; begin < end; begin += layout_.blocks) {
+      const std::int64_t count = std::min(layout_.blocks, end - begin);
       for (std::int64_t i = team_.index; i < count; i += team_.size) pack(begin + i, shared_block(i));
       team_.wait();
       meet_keys(count);
       team_.wait();
       for (std::int64_t i = team_.index; i < count; i += team_.size) write_dq(begin + i, i);
-    }
-    if constexpr (sizeof(T) != sizeof(float)) {
-      team_.wait();
-      for (std::int64_t j = team_.begin(shape_.sequence_kv); j < team_.end(shape_.sequence_kv); ++j)
-        for (std::int64_t d = 0; d < shape_.head_dim; ++d) {
-          dk_[j * kv_stride() + d] = from_float<T>(dk_sum_[j * sum_stride_ + d]);
-          dv_[j * kv_stride() + d] = from_float<T>(dv_sum_[j * sum_stride_ + d]);
-        }
     }
     team_.wait();
   }
@@ -219,7 +243,7 @@ class KeyHeadGrad {
  private:
   std::int64_t q_stride() const { return shape_.heads * shape_.head_dim; }
   std::int64_t kv_stride() const { return shape_.kv_heads * shape_.head_dim; }
-  std::byte* area(int member) const { return areas_ + static_cast<std::size_t>(first_area_ + member) * area_bytes_; }
+  std::byte* area(int member) const { return areas_ + static_cast<std::size_t>(member) * area_bytes_; }
   Block<Element> shared_block(std::int64_t i) const { return block_at(layout_, area(0), i); }
   std::int64_t first_query(std::int64_t block) const { return block / layout_.group * Engine::kGradQueries; }
 
@@ -271,8 +295,8 @@ class KeyHeadGrad {
       read_sums(key, keys, padded, s);
       for (std::int64_t i = 0; i < count; ++i) meet_tile(shared_block(i), i, s, key, keys, padded);
       for (std::int64_t j = 0; j < keys; ++j) {
-        std::copy_n(s.dk + j * depth, D, dk_sum_ + (key + j) * sum_stride_);
-        std::copy_n(s.dv + j * depth, D, dv_sum_ + (key + j) * sum_stride_);
+        std::copy_n(s.dk + j * depth, D, sums_.dk + (key + j) * sums_.stride);
+        std::copy_n(s.dv + j * depth, D, sums_.dv + (key + j) * sums_.stride);
       }
     }
   }
@@ -284,8 +308,8 @@ class KeyHeadGrad {
   void read_sums(std::int64_t key, std::int64_t keys, std::int64_t padded, const Scratch<Element>& s) {
     const std::int64_t D = shape_.head_dim, depth = layout_.depth;
     for (std::int64_t j = 0; j < keys; ++j) {
-      std::copy_n(dk_sum_ + (key + j) * sum_stride_, D, s.dk + j * depth);
-      std::copy_n(dv_sum_ + (key + j) * sum_stride_, D, s.dv + j * depth);
+      std::copy_n(sums_.dk + (key + j) * sums_.stride, D, s.dk + j * depth);
+      std::copy_n(sums_.dv + (key + j) * sums_.stride, D, s.dv + j * depth);
       std::fill(s.dk + j * depth + D, s.dk + (j + 1) * depth, 0.0f);
       std::fill(s.dv + j * depth + D, s.dv + (j + 1) * depth, 0.0f);
     }
@@ -330,46 +354,87 @@ class KeyHeadGrad {
 
   const AttentionShape& shape_;
   const GradLayout<Engine>& layout_;
+  KeySums sums_;
   Team team_;
   std::byte* areas_;
   std::size_t area_bytes_;
-  int first_area_;
   const T *q_, *out_, *d_out_, *k_, *v_;
-  T *dq_, *dk_, *dv_;
+  T* dq_;
   const float* lse_;
   const std::int32_t* segments_;
-  float *dk_sum_, *dv_sum_;
-  std::int64_t sum_stride_;
 };
 
 std::size_t slot_bytes(const AttentionShape& shape) {
   return padded_bytes(2 * shape.sequence_kv * shape.head_dim, sizeof(float));
 }
 
+// dk and dv of one key head from `count` slots, their rows divided among the team.
+template <typename T>
+void write_keys(const AttentionShape& shape, const std::byte* slots, int count, T* dk, T* dv, Team team) {
+  const std::int64_t D = shape.head_dim, stride = shape.kv_heads * D, row_end = team.end(shape.sequence_kv);
+  for (std::int64_t j = team.begin(shape.sequence_kv); j < row_end; ++j)
+    for (T* to : {dk, dv}) {
+      float row[256];
+      const std::int64_t at = (to == dv ? shape.sequence_kv * D : 0) + j * D;
+      std::fill_n(row, D, 0.0f);
+      for (int slot = 0; slot < count; ++slot) {
+        const auto* sum = reinterpret_cast<const float*>(slots + static_cast<std::size_t>(slot) * slot_bytes(shape));
+        for (std::int64_t d = 0; d < D; ++d) row[d] += sum[at + d];
+      }
+      for (std::int64_t d = 0; d < D; ++d) to[j * stride + d] = from_float<T>(row[d]);
+    }
+}
+
 template <class Engine, typename T>
-void attend_grad(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments,
-                 const T* out, const float* lse, const T* d_out, T* dq, T* dk, T* dv, void* workspace) {
+void attend_grad(const AttentionShape& shape, const Arrays<T>& arrays, void* workspace) {
   const GradLayout<Engine> layout(shape);
   const int threads = omp_get_max_threads();
-  const Division division(shape, threads);
-  const std::size_t area_bytes = layout.thread_bytes();
+  constexpr DType dtype = sizeof(T) == sizeof(float) ? DType::f32 : DType::bf16;
+  const Division division(shape, threads, dtype);
   auto* areas = static_cast<std::byte*>(workspace);
-  std::byte* slots = areas + static_cast<std::size_t>(threads) * area_bytes;
-  const std::int64_t pairs = shape.batch * shape.kv_heads;
+  std::byte* slots = areas + static_cast<std::size_t>(threads) * layout.thread_bytes();
+  const auto slot = [&](int index) { return slots + static_cast<std::size_t>(index) * slot_bytes(shape); };
+  const auto slot_sums = [&](int index) {
+    auto* dk = reinterpret_cast<float*>(slot(index));
+    return KeySums{dk, dk + shape.sequence_kv * shape.head_dim, shape.head_dim};
+  };
+  const auto key_offset = [&](std::int64_t pair) {
+    return (pair / shape.kv_heads * shape.sequence_kv * shape.kv_heads + pair % shape.kv_heads) * shape.head_dim;
+  };
 #pragma omp parallel num_threads(threads)
   {
     Engine::begin_thread();
     const int thread = omp_get_thread_num();
-    const auto work = [&](std::int64_t pair, int slot, int first_area, Team team) {
-      auto* sums = reinterpret_cast<float*>(slots + static_cast<std::size_t>(slot) * slot_bytes(shape));
-      KeyHeadGrad<Engine, T>(shape, layout, q, k, v, segments, out, lse, d_out, dq, dk, dv, pair, sums, areas,
-                             area_bytes, first_area, team)
-          .run();
+    // f32 is summed where the result belongs, bf16 in slot `index`.
+    const auto whole = [&](std::int64_t pair, int index, std::byte* area, Team team) {
+      T *dk = arrays.dk + key_offset(pair), *dv = arrays.dv + key_offset(pair);
+      KeySums sums;
+      if constexpr (dtype == DType::f32)
+        sums = {dk, dv, shape.kv_heads * shape.head_dim};
+      else
+        sums = slot_sums(index);
+      KeyHeadGrad<Engine, T> grad(shape, layout, arrays, pair, sums, area, team);
+      grad.run(0, grad.blocks());
+      if constexpr (dtype != DType::f32) {
+        write_keys(shape, slot(index), 1, dk, dv, team);
+        team.wait();
+      }
     };
+    std::byte* mine = areas + static_cast<std::size_t>(thread) * layout.thread_bytes();
 #pragma omp for schedule(dynamic)
-    for (std::int64_t pair = 0; pair < division.alone; ++pair) work(pair, thread, thread, Team{0, 1});
-    for (std::int64_t pair = division.alone; pair < pairs; ++pair) 
-      work(pair, 0, 0, Team{thread, omp_get_num_threads()});
+    for (std::int64_t pair = 0; pair < division.alone; ++pair) whole(pair, thread, mine, Team{0, 1});
+    const Team all{thread, omp_get_num_threads()};
+    for (std::int64_t pair = division.alone; pair < shape.batch * shape.kv_heads; ++pair) {
+      if (!division.by_queries) {
+        whole(pair, 0, areas, all);
+        continue;
+      }
+      KeyHeadGrad<Engine, T> grad(shape, layout, arrays, pair, slot_sums(thread), mine, Team{0, 1});
+      grad.run(grad.part_begin(all.index, all.size), grad.part_begin(all.index + 1, all.size));
+      all.wait();
+      write_keys(shape, slots, all.size, arrays.dk + key_offset(pair), arrays.dv + key_offset(pair), all);
+      all.wait();
+    }
     Engine::end_thread();
   }
 }
@@ -379,7 +444,7 @@ void attend_grad(const AttentionShape& shape, const T* q, const T* k, const T* v
 std::size_t attention_grad_workspace_bytes(const AttentionShape& shape, int threads, DType dtype) {
   std::size_t thread_bytes = 0;
   with_engine(dtype, [&]<class Engine>() { thread_bytes = GradLayout<Engine>(shape).thread_bytes(); });
-  const auto slots = dtype == DType::f32 ? 0 : static_cast<std::size_t>(Division(shape, threads).slots);
+  const auto slots = static_cast<std::size_t>(Division(shape, threads, dtype).slots);
   return static_cast<std::size_t>(threads) * thread_bytes + slots * slot_bytes(shape);
 }
 
@@ -389,7 +454,7 @@ void attention_grad(const AttentionShape& shape, const T* q, const T* k, const T
   check_shape(shape, segments);
   if (shape.batch == 0 || shape.sequence_q == 0) return;
   with_engine<T>([&]<class Engine>() {
-    attend_grad<Engine>(shape, q, k, v, segments, out, lse, d_out, dq, dk, dv, workspace);
+    attend_grad<Engine>(shape, Arrays<T>{q, k, v, segments, out, lse, d_out, dq, dk, dv}, workspace);
   });
 }
 

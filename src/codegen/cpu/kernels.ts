@@ -330,4 +330,5 @@ export const kernels: { readonly [K in OpName]: Kernel<K> } = {
   reload: copy,
   repeat: unsupported("loops are laid out by the schedule"),
   tile: unsupported("loops are laid out by the schedule"),
+  checkpoint: unsupported("its body is laid out by the schedule"),
 };

@@ -34,7 +34,7 @@ import { rms_norm, rms_norm_grad } from "./norm.ts";
 import { adamw } from "./optimizer.ts";
 import { rope, rope_table } from "./position.ts";
 import { broadcast, sum, sum_squares } from "./reduce.ts";
-import { fused, repeat, tile } from "./region.ts";
+import { checkpoint, fused, repeat, tile } from "./region.ts";
 import { concat, constant, merge_heads, pad, slice, split_heads, transpose } from "./shape.ts";
 
 /** Every op, by family. The keys are the names in the text, in the kernel tables and in C++. */
@@ -100,6 +100,7 @@ export const ops = {
   // bodies
   repeat,
   tile,
+  checkpoint,
   fused,
 } as const;
 

@@ -1,4 +1,4 @@
-/** @file Ops with a body: `repeat` for layers and micro batches, `tile` for parts of a dimension, `fused` for kernels. */
+/** @file Ops with a body: `repeat` for layers and micro batches, `tile` for parts, `checkpoint` for recomputation, `fused` for kernels. */
 import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Region } from "../graph.ts";
@@ -91,6 +91,27 @@ export const tile = defineOp({
         dims: type.dims.map((own, d) => (d === dim ? { ...own, size: own.size * tiles } : own)),
       };
     });
+  },
+  gradient: null,
+  cost: () => ({ flops: 0, bytes: 0 }),
+  eval: null,
+});
+
+export const checkpoint = defineOp({
+  name: "checkpoint",
+  doc:
+    "Runs the body once. Its gradient runs the body again instead of keeping what is inside until backward; the last " +
+    "`kept` results are values of the body that are kept for it all the same.",
+  operands: ["...xs"],
+  results: [],
+  attrs: { kept: 0 },
+  sharding: "body",
+  infer: (types, { kept }, { body }) => {
+    const region = bodyOf(body, "checkpoint");
+    checkParams("checkpoint", region, types);
+    if (kept > region.returns.length)
+      throw new UserError(`${kept} of ${region.returns.length} results can't be kept`);
+    return region.returns.map((value) => value.type);
   },
   gradient: null,
   cost: () => ({ flops: 0, bytes: 0 }),

@@ -28,39 +28,44 @@ Reference attend(const cpu::AttentionShape& s, const Array<T>& q, const Array<T>
       for (std::int64_t i = 0; i < S; ++i) {
         const std::int64_t qi = ((b * S + i) * H + h) * D;
         const auto key = [&](std::int64_t j) { return ((b * N + j) * G + h / (H / G)) * D; };
-        std::vector<double> p(static_cast<std::size_t>(N), -INFINITY), slope(static_cast<std::size_t>(N), 1.0);
         double high = -INFINITY, sum = 0.0;
-        for (std::int64_t j = 0; j < N; ++j) {
-          if (s.causal && j > i) continue;
-          if (s.window > 0 && i - j >= s.window) continue;
+        const std::int64_t begin = s.window > 0 ? std::max<std::int64_t>(0, i - s.window + 1) : 0;
+        const std::int64_t end = s.causal ? std::min(i + 1, N) : N;
+        // Of key begin + n.
+        std::vector<double> p(std::size_t(std::max<std::int64_t>(0, end - begin)), -INFINITY), slope(p.size(), 1.0);
+        for (std::int64_t j = begin; j < end; ++j) {
           if (!segments.empty() && segments[std::size_t(b * S + i)] != segments[std::size_t(b * S + j)]) continue;
           double score = 0.0;
           for (std::int64_t d = 0; d < D; ++d) score += q.at(qi + d) * k.at(key(j) + d);
           score *= double(s.scale);
           if (s.softcap > 0) {
             const double t = std::tanh(score / double(s.softcap));
-            slope[std::size_t(j)] = 1.0 - t * t;
+            slope[std::size_t(j - begin)] = 1.0 - t * t;
             score = double(s.softcap) * t;
           }
-          p[std::size_t(j)] = score;
+          p[std::size_t(j - begin)] = score;
           high = std::max(high, score);
         }
-        for (double& x : p) x = high == -INFINITY ? 0.0 : std::exp(x - high), sum += x;
+        for (std::int64_t j = begin; j < end; ++j) {
+          double& x = p[std::size_t(j - begin)];
+          x = high == -INFINITY ? 0.0 : std::exp(x - high);
+          sum += x;
+        }
         r.lse[std::size_t((b * S + i) * H + h)] = high + std::log(sum);
         double delta = 0.0;
         for (std::int64_t d = 0; d < D; ++d) {
           double o = 0.0;
-          for (std::int64_t j = 0; j < N; ++j)
-            if (sum > 0) o += p[std::size_t(j)] / sum * v.at(key(j) + d);
+          for (std::int64_t j = begin; j < end; ++j)
+            if (sum > 0) o += p[std::size_t(j - begin)] / sum * v.at(key(j) + d);
           r.out[std::size_t(qi + d)] = o;
           delta += o * d_out.at(qi + d);
         }
-        for (std::int64_t j = 0; j < N; ++j) {
-          if (p[std::size_t(j)] == 0.0) continue;
-          const double prob = p[std::size_t(j)] / sum;
+        for (std::int64_t j = begin; j < end; ++j) {
+          if (p[std::size_t(j - begin)] == 0.0) continue;
+          const double prob = p[std::size_t(j - begin)] / sum;
           double dp = 0.0;
           for (std::int64_t d = 0; d < D; ++d) dp += d_out.at(qi + d) * v.at(key(j) + d);
-          const double ds = prob * (dp - delta) * slope[std::size_t(j)] * double(s.scale);
+          const double ds = prob * (dp - delta) * slope[std::size_t(j - begin)] * double(s.scale);
           for (std::int64_t d = 0; d < D; ++d) {
             r.dv[std::size_t(key(j) + d)] += prob * d_out.at(qi + d);
             r.dq[std::size_t(qi + d)] += ds * k.at(key(j) + d);
@@ -123,6 +128,7 @@ void all_masks() {
   run("documents 500, 6/3 heads of 10", {3, 500, 500, 6, 3, 10, true, 0, 0, 0}, true);
   run("documents 300, whole, 2/2 heads of 66", {2, 300, 300, 2, 2, 66, false, 0, 0, 0}, true);
   run("documents 600, window 100, 2/1 heads of 64", {2, 600, 600, 2, 1, 64, true, 100, 0, 0}, true);
+  run("window 20 of 16400 (shared by keys), 2/1 heads of 8", {1, 16400, 16400, 2, 1, 8, true, 20, 0, 0}, false);
   run("softcap 3, 150, 2/1 heads of 32", {1, 150, 150, 2, 1, 32, true, 0, 0, 3.0f}, false);
 }
 

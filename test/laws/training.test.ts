@@ -1,0 +1,168 @@
+/** @file Laws of the training pipeline under random programs: whatever passes run, the numbers are the model's. */
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { NDArray } from "../../src/ir/array.ts";
+import type { Graph } from "../../src/ir/graph.ts";
+import { interpret } from "../../src/ir/interpret.ts";
+import { parse } from "../../src/ir/parse.ts";
+import { print } from "../../src/ir/print.ts";
+import { accumulate } from "../../src/passes/accumulate.ts";
+import { differentiate } from "../../src/passes/differentiate.ts";
+import { fuse } from "../../src/passes/fuse.ts";
+import { type TrainingOptions, trainingPipeline } from "../../src/passes/pipeline.ts";
+import { runPipeline } from "../../src/passes/run.ts";
+import { simplify } from "../../src/passes/simplify.ts";
+import { tileLoss } from "../../src/passes/tile-loss.ts";
+import { unroll } from "../../src/passes/unroll.ts";
+import { planFor } from "../support/compiled.ts";
+import { arraysFor, decoder, onGraph, recipes } from "../support/decoders.ts";
+import { expectClose } from "../support/expect.ts";
+import { runs } from "../support/fuzz.ts";
+import { random } from "../support/random.ts";
+import { runPlan } from "../support/run-plan.ts";
+
+const options: TrainingOptions = {
+  precision: "fp32",
+  gradientAccumulationSteps: 1,
+  checkpointing: "off",
+  lossTiles: 1,
+  beta1: 0.9,
+  beta2: 0.95,
+  epsilon: 1e-8,
+  weightDecay: 0.1,
+  maxGradNorm: 1,
+};
+
+const differentiated = (graph: Graph): Graph =>
+  differentiate.run(unroll.run(graph, {}), { loss: "loss_sum" });
+
+/** The last graph of a pipeline; every stage is verified on the way and must read back from its text. */
+function trained(graph: Graph, changes: Partial<TrainingOptions> = {}): Graph {
+  const stages = runPipeline(graph, trainingPipeline({ ...options, ...changes }));
+  for (const stage of stages) {
+    const text = print(stage.graph);
+    expect(print(parse(text)), `after ${stage.pass}`).toBe(text);
+  }
+  return stages[stages.length - 1].graph;
+}
+
+/** The same rows as `steps` micro batches: a family in place of a longer batch. */
+function cut(arrays: ReadonlyMap<string, NDArray>, graph: Graph, steps: number): Map<string, NDArray> {
+  const inputs = new Set(graph.params.filter(({ role }) => role === "input").map(({ value }) => value.name));
+  return new Map(
+    [...arrays].map(([name, { sizes, data }]) => {
+      const [batch, ...rest] = sizes;
+      return [name, inputs.has(name) ? { sizes: [steps, batch / steps, ...rest], data } : { sizes, data }];
+    }),
+  );
+}
+
+describe("the training pipeline", () => {
+  test("simplify, tile-loss and fuse keep the loss and every gradient", () => {
+    fc.assert(
+      fc.property(recipes, (recipe) =>
+        onGraph(recipe, (graph) => {
+          const before = differentiated(graph);
+          const arrays = arraysFor(before);
+          const want = interpret(before, arrays);
+          const simple = simplify.run(before, {});
+          const tiled = tileLoss.run(simple, { tiles: 2, tile_bytes: 1 });
+          for (const after of [simple, tiled, fuse.run(simple, {}), fuse.run(tiled, {})])
+            expectClose(interpret(after, arrays).outputs, want.outputs, 1e-9);
+        }),
+      ),
+      runs(60),
+    );
+  });
+
+  test("accumulated micro batches are one long batch, whatever each one's number of labels", () => {
+    const cases = fc.record({ recipe: recipes, steps: fc.constantFrom(2, 3) });
+    fc.assert(
+      fc.property(cases, ({ recipe, steps }) =>
+        onGraph(recipe, (graph) => {
+          const long = differentiated(decoder({ ...recipe, batch: recipe.batch * steps }));
+          const arrays = arraysFor(long);
+          const short = accumulate.run(simplify.run(differentiated(graph), {}), { steps });
+          const got = interpret(short, cut(arrays, long, steps)).outputs;
+          expectClose(got, interpret(long, arrays).outputs, 1e-9);
+        }),
+      ),
+      runs(30),
+    );
+  });
+
+  test("every stage verifies and reads back from its text; updates don't depend on tiles and checkpoints", () => {
+    fc.assert(
+      fc.property(recipes, (recipe) =>
+        onGraph(recipe, (graph) => {
+          const whole = trained(graph);
+          const arrays = arraysFor(whole);
+          const want = interpret(whole, arrays);
+          for (const checkpointing of ["off", "layer", "attention"] as const) {
+            const got = interpret(trained(graph, { lossTiles: 3, checkpointing }), arrays);
+            expectClose(got.outputs, want.outputs, 1e-9);
+            expectClose(got.updates, want.updates, 1e-9);
+          }
+        }),
+      ),
+      runs(25),
+    );
+  });
+
+  test("bf16 changes types, not the program: in float64 its numbers are the same", () => {
+    fc.assert(
+      fc.property(recipes, (recipe) =>
+        onGraph(recipe, (graph) => {
+          const whole = trained(graph);
+          const arrays = arraysFor(whole);
+          const half = trained(graph, { precision: "bf16" });
+          expectClose(interpret(half, arrays).outputs, interpret(whole, arrays).outputs, 1e-9);
+        }),
+      ),
+      runs(25),
+    );
+  });
+
+  test("simplify has nothing to do the second time", () => {
+    fc.assert(
+      fc.property(recipes, fc.boolean(), (recipe, half) =>
+        onGraph(recipe, (graph) => {
+          const lowered = runPipeline(
+            graph,
+            trainingPipeline({ ...options, precision: half ? "bf16" : "fp32" }),
+            {
+              stopAfter: "differentiate",
+            },
+          );
+          const once = simplify.run(lowered[lowered.length - 1].graph, {});
+          expect(simplify.run(once, {})).toBe(once);
+        }),
+      ),
+      runs(60),
+    );
+  });
+});
+
+describe("the plan", () => {
+  test("computes on its arenas what the graph says", () => {
+    const cases = fc.record({
+      recipe: recipes,
+      steps: fc.constantFrom(1, 1, 2),
+      lossTiles: fc.constantFrom(1, 3),
+      checkpointing: fc.constantFrom("off", "layer", "attention"),
+    });
+    fc.assert(
+      fc.property(cases, ({ recipe, steps, ...rest }) =>
+        onGraph(recipe, (graph) => {
+          const program = trained(graph, { gradientAccumulationSteps: steps, ...rest });
+          const arrays = arraysFor(program);
+          const want = interpret(program, arrays);
+          const got = runPlan(planFor(program), arrays, (count) => Math.floor(random(count)() * count));
+          expectClose(got.outputs, want.outputs, 1e-9);
+          expectClose(got.kept, want.updates, 1e-9);
+        }),
+      ),
+      runs(40),
+    );
+  });
+});
