@@ -26,6 +26,8 @@ interface Setting {
   readonly model: string;
   /** Global norm that gradients are clipped to; null: not at all. */
   readonly clip: number | null;
+  /** Options of ours as for `ithaca --set`, such as memory.activation_checkpointing=attention. */
+  readonly set: readonly string[];
   readonly python: string;
 }
 
@@ -81,7 +83,7 @@ async function startOurs(setting: Setting): Promise<Peer> {
       max_grad_norm: setting.clip,
     }),
   );
-  const { sources } = await compileConfig(loadConfig(configPath));
+  const { sources } = await compileConfig(loadConfig(configPath, setting.set));
   const { program } = await buildProgram(sources, join(output, "build"), "cpu", console.error);
   const args = [
     ...["--program", program, "--model", setting.model, "--threads", String(setting.threads)],
@@ -169,6 +171,7 @@ async function main(): Promise<void> {
       warmup: { type: "string", default: "2" },
       threads: { type: "string", default: String(availableParallelism()) },
       clip: { type: "string" },
+      set: { type: "string", multiple: true, default: [] },
       only: { type: "string" },
       work: { type: "string", default: join(tmpdir(), "ithaca-bench") },
       json: { type: "boolean", default: false },
@@ -183,6 +186,7 @@ async function main(): Promise<void> {
       const setting: Setting = {
         ...{ precision, sequence, python, model: values.work, threads: Number(values.threads) },
         clip: values.clip === undefined ? null : Number(values.clip),
+        set: values.set,
       };
       const peers: { ours?: Peer; torch?: Peer } = {};
       try {

@@ -55,17 +55,23 @@ const code = await train();
 if (code !== 0) process.exit(code);
 summarise((Date.now() - begin) / 1000);
 
-/** Writes the text, and a model directory with just a configuration and a tokenizer. */
+/** Writes the chapters, and a model directory with just a configuration and a tokenizer. */
 async function prepare() {
   mkdirSync(join(folder, "model"), { recursive: true });
-  const text = join(folder, "bible.txt");
-  if (!existsSync(text)) write(text, bible());
+  const data = join(folder, "bible.jsonl");
+  if (!existsSync(data))
+    write(
+      data,
+      shuffled(chapters())
+        .map((text) => `${JSON.stringify({ text })}\n`)
+        .join(""),
+    );
   // The last file to be written: if it is there, all are.
   if (existsSync(join(folder, "model/config.json"))) return;
   console.log("cutting the tokenizer of Qwen3 down to the tokens of this text");
   const { smallTokenizer } = await import("./small-tokenizer.mjs");
   const definition = JSON.parse(readFileSync(join(tokenizerPackage, "tokenizer.json"), "utf8"));
-  const small = smallTokenizer(definition, readFileSync(text, "utf8"), endOfText);
+  const small = smallTokenizer(definition, chapters().join(""), endOfText);
   const last = small.added_tokens[0].id;
   write(join(folder, "model/tokenizer.json"), JSON.stringify(small));
   const special = { eos_token: endOfText, pad_token: endOfText };
@@ -81,12 +87,32 @@ async function prepare() {
   write(join(folder, "model/config.json"), JSON.stringify(sized, null, 2));
 }
 
-/** The King James Bible, a verse a line, without the numbers of the verses. */
-function bible() {
+/** The King James Bible by chapters, a verse a line, without the numbers of the verses. */
+function chapters() {
   const options = { encoding: /** @type {const} */ ("utf8"), maxBuffer: 1 << 28 };
   const { stdout, status } = spawnSync("bible", ["-f", "genesis 1:1-revelation 22:21"], options);
   if (status !== 0 || stdout.length < 4_000_000) stop("the program `bible` did not print the whole text");
-  return stdout.replace(/^\S+ /gm, "");
+  /** @type {Map<string, string>} */
+  const byName = new Map();
+  for (const [, chapter, verse] of stdout.matchAll(/^(\w+):\d+ (.*\n)/gm)) {
+    byName.set(chapter, (byName.get(chapter) ?? "") + verse);
+  }
+  return [...byName.values()];
+}
+
+/**
+ * In another order, the same each time: the books differ so much that the loss would follow them.
+ * @param {string[]} items
+ */
+function shuffled(items) {
+  const all = [...items];
+  let state = 1;
+  for (let i = all.length - 1; i > 0; i--) {
+    state = (state * 48271) % 2147483647;
+    const j = state % (i + 1);
+    [all[i], all[j]] = [all[j], all[i]];
+  }
+  return all;
 }
 
 /** @param {string} path @param {string} text */
@@ -97,14 +123,8 @@ function write(path, text) {
 
 /** Runs `ithaca train`; resolves to its exit code. */
 function train() {
-  const command = [
-    "src/cli/main.ts",
-    "train",
-    config,
-    ...(isFull ? ["--set", "max_steps=970"] : []),
-    ...others,
-  ];
-  console.log(`ithaca ${command.slice(1).join(" ").replaceAll(root, "")}`);
+  const command = ["train", relative(root, config), ...(isFull ? ["--set", "max_steps=970"] : []), ...others];
+  console.log(`npx ithaca ${command.join(" ")}`);
   // Ctrl-C reaches the child too, which ends in its own time.
   process.on("SIGINT", () => {});
   const child = spawn(process.execPath, ["dist/cli/main.js", ...command], { cwd: root, stdio: "inherit" });

@@ -1,8 +1,8 @@
 /** @file `ithaca ir`: the IR as text, after any pass, or what a pass changed. */
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
-import { nearest } from "../config/suggest.ts";
 import { UserError } from "../ir/error.ts";
+import { nearest } from "../ir/nearest.ts";
 import { lineDiff } from "./diff.ts";
 import { type ConfigOptions, configCommand, print, printJson } from "./output.ts";
 

@@ -3,10 +3,11 @@ import { existsSync, readFileSync, type Stats, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, extname, join, resolve } from "node:path";
 import { formatError, UserError } from "../ir/error.ts";
+import { nearest } from "../ir/nearest.ts";
 import { unavailable } from "./availability.ts";
 import { ConfigDocument, type Path } from "./document.ts";
 import { type ConfigValues, knownPaths, schema } from "./schema.ts";
-import { nearest, suggestPath } from "./suggest.ts";
+import { suggestPath } from "./suggest.ts";
 import { type Hint, isRecord, type JsonObject } from "./values.ts";
 
 /** A model to train: a Hugging Face directory, or a definition and the configuration it is built with. */

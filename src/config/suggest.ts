@@ -1,4 +1,5 @@
-/** @file "Did you mean": the known word that an unknown one was probably meant to be. */
+/** @file "Did you mean" for keys of config.yaml: near ones, and what other trainers call ours. */
+import { nearest } from "../ir/nearest.ts";
 
 /** What other trainers call our keys. */
 const synonyms: Readonly<Record<string, string>> = {
@@ -40,31 +41,4 @@ export function suggestPath(path: string, known: readonly string[]): string | un
     synonyms[name.toLowerCase()] ??
     (near === undefined ? undefined : section + near)
   );
-}
-
-/** The candidate with the fewest edits, if they are at most a third of the word. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let fewest = Math.max(1, Math.floor(word.length / 3)) + 1;
-  for (const candidate of candidates) {
-    const edits = editDistance(word.toLowerCase(), candidate.toLowerCase());
-    if (edits >= fewest) continue;
-    best = candidate;
-    fewest = edits;
-  }
-  return best;
-}
-
-/** Levenshtein, 1965: insertions, deletions and replacements that turn `a` into `b`. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replace = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replace, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -1,11 +1,11 @@
 /** @file Expressions, one function for each kind of syntax that a definition may use. */
 import { ts } from "ts-morph";
+import { nearest } from "../ir/nearest.ts";
 import { argumentsOf, callExpression, chained, link, newExpression, SHORT, superMethod } from "./calls.ts";
 import { declareClass } from "./classes.ts";
 import { isNullish, isTruthy, typeOf } from "./describe.ts";
 import type { ExpressionTable, Machine } from "./machine.ts";
 import { readElement, readMember } from "./members.ts";
-import { nearest } from "./nearest.ts";
 import { applyBinary, applyUnary, compoundOperators, limited, textOf } from "./operators.ts";
 import { assign, propertyName } from "./patterns.ts";
 import { type Datum, FunctionDatum, type FunctionNode, RecordDatum, Scope } from "./values.ts";

@@ -3,9 +3,9 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UserError } from "../ir/error.ts";
+import { nearest } from "../ir/nearest.ts";
 import { type Family, families } from "./families.ts";
 import { isObject, type Json, JsonFile, type JsonObject } from "./json.ts";
-import { nearest } from "./nearest.ts";
 import { ropeParameters } from "./rope-parameters.ts";
 
 /** All that is known of a model before it is lowered. */

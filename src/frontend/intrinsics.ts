@@ -1,11 +1,11 @@
 /** @file What "ithaca/nn" declares: the ops that a model may use, as functions of a definition, and `parameter`. */
 import { ts } from "ts-morph";
 import type { AttrValue, Value } from "../ir/graph.ts";
+import { suggestion } from "../ir/nearest.ts";
 import type { OpDefinition } from "../ir/op.ts";
 import { opNames, recordOf } from "../ir/ops/index.ts";
 import { describe, isUndefined } from "./describe.ts";
 import type { Machine } from "./machine.ts";
-import { suggestion } from "./nearest.ts";
 import {
   Absent,
   type Datum,

@@ -1,8 +1,8 @@
 /** @file Files of a definition: imports, exports, and running the top of each file once. */
 import { ts } from "ts-morph";
+import { suggestion } from "../ir/nearest.ts";
 import { hasModifier } from "./classes.ts";
 import type { Machine } from "./machine.ts";
-import { suggestion } from "./nearest.ts";
 import { hoist } from "./statements.ts";
 import { type Binding, NativeDatum, Scope } from "./values.ts";
 

@@ -1,9 +1,9 @@
 /** @file `object.name` and `object[key]`: reading and writing, for every kind of value. */
 import type { ts } from "ts-morph";
+import { nearest, suggestion } from "../ir/nearest.ts";
 import { describe, isTensor, shapeOf } from "./describe.ts";
 import type { Machine } from "./machine.ts";
 import { arrayMethods, numberMethods, stringMethods } from "./methods.ts";
-import { nearest, suggestion } from "./nearest.ts";
 import {
   Absent,
   ClassDatum,

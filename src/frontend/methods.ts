@@ -4,15 +4,34 @@ import { Absent, type Datum, type Native, NativeDatum } from "./values.ts";
 
 type Method<T> = (self: T, ...rest: Parameters<Native>) => Datum;
 
+/** A definition's strings have at most so many characters: they are names, not data. */
+export const LONGEST_STRING = 10_000;
+
+/** Methods that take the same time however long the array is. */
+const BRIEF = new Set(["at", "pop", "push"]);
+
 function methods<T>(
   table: Readonly<Record<string, Method<T>>>,
 ): ReadonlyMap<string, (self: T) => NativeDatum> {
   return new Map(
     Object.entries(table).map(([name, run]) => [
       name,
-      (self: T) => new NativeDatum(name, (args, context) => run(self, args, context)),
+      (self: T) =>
+        new NativeDatum(name, (args, context) => {
+          if ((Array.isArray(self) || typeof self === "string") && !BRIEF.has(name))
+            context.work(self.length >> 4);
+          const result = run(self, args, context);
+          if (typeof result === "string") checkLength(result.length, context);
+          return result;
+        }),
     ]),
   );
+}
+
+function checkLength(length: number, context: Context): void {
+  if (length <= LONGEST_STRING) return;
+  const limit = LONGEST_STRING.toLocaleString("en-US");
+  context.fail(`the string would have ${length} characters`, `A definition's strings have at most ${limit}.`);
 }
 
 export type Context = Parameters<Native>[1];
@@ -136,16 +155,18 @@ export const arrayMethods = methods<Datum[]>({
   },
   includes: (self, [item]) => includes(self, item),
   indexOf: (self, [wanted]) => self.findIndex((item) => isSame(item, wanted)),
-  join: (self, args, context) =>
-    self
-      .map((item) =>
-        isNullish(item)
-          ? ""
-          : typeof item === "object"
-            ? context.fail(`${describe(item)} can't be joined`)
-            : String(item),
-      )
-      .join(textAt(args, 0, context, ",")),
+  join: (self, args, context) => {
+    const separator = textAt(args, 0, context, ",");
+    const parts = self.map((item) => {
+      if (isNullish(item)) return "";
+      return typeof item === "object" ? context.fail(`${describe(item)} can't be joined`) : String(item);
+    });
+    checkLength(
+      parts.reduce((total, part) => total + part.length + separator.length, 0),
+      context,
+    );
+    return parts.join(separator);
+  },
   keys: (self) => self.map((_, i) => i),
   map: each,
   pop: (self) => self.pop(),

@@ -2,10 +2,10 @@
 import { ts } from "ts-morph";
 import { describe, isNullish, isSame, isTensor } from "./describe.ts";
 import type { Machine } from "./machine.ts";
+import { LONGEST_STRING } from "./methods.ts";
 import { Absent, ClassDatum, type Datum, InstanceDatum, RecordDatum } from "./values.ts";
 
 const K = ts.SyntaxKind;
-const LONGEST_STRING = 10_000;
 
 const arithmetic: Partial<Record<ts.SyntaxKind, (a: number, b: number) => number>> = {
   [K.PlusToken]: (a, b) => a + b,
@@ -73,8 +73,9 @@ export function applyBinary(machine: Machine, operator: ts.SyntaxKind, sides: Si
       return operator === K.EqualsEqualsToken ? equal : !equal;
     }
     case K.InKeyword:
-      if (right instanceof RecordDatum) return right.fields.has(String(left));
-      if (right instanceof InstanceDatum) return right.fields.has(String(left));
+      if (typeof left !== "string")
+        return machine.mismatch(left, leftNode, "what stands before in", "a string");
+      if (right instanceof RecordDatum || right instanceof InstanceDatum) return right.fields.has(left);
       return machine.mismatch(right, rightNode, "what stands behind in", "an object");
     case K.InstanceOfKeyword:
       if (!(right instanceof ClassDatum))

@@ -54,15 +54,16 @@ export class Sources {
   /** The file that `specifier` means in `from`; undefined where it may not be imported. */
   resolve(from: ts.SourceFile, specifier: string): ts.SourceFile | undefined {
     if (specifier === "ithaca/nn") return this.#read(NN_INDEX);
-    if (!/^\.\.?\//.test(specifier) || !specifier.endsWith(".ts")) return undefined;
-    const path = resolve(dirname(from.fileName), specifier);
+    if (!/^\.\.?\/.*\.[jt]s$/.test(specifier)) return undefined;
+    // TypeScript lets "./blocks.js" stand for blocks.ts; nothing but TypeScript is ever read.
+    const path = resolve(dirname(from.fileName), specifier.replace(/\.js$/, ".ts"));
     return this.#files.get(path) ?? (existsSync(path) ? this.#read(path) : undefined);
   }
 
   #read(path: string): ts.SourceFile {
     const known = this.#files.get(path);
     if (known) return known;
-    const file = this.#project.createSourceFile(path, readFileSync(path, "utf8")).compilerNode;
+    const file = this.#project.createSourceFile(path, textOf(path)).compilerNode;
     this.#files.set(path, file);
     const [mistake] = (file as unknown as { parseDiagnostics: readonly ts.Diagnostic[] }).parseDiagnostics;
     if (mistake) throw this.#diagnosed(mistake);
@@ -139,6 +140,14 @@ export class Sources {
       if (mistake) return this.#diagnosed(mistake);
     }
     return undefined;
+  }
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new UserError(`${path} can't be read: ${(error as NodeJS.ErrnoException).code ?? "unknown error"}`);
   }
 }
 

@@ -1,9 +1,9 @@
 /** @file Building graphs: the open builder to which calls of ops append, and the naming of values. */
 import { UserError } from "./error.ts";
 import type { Attrs, Node, Param, Region, Role, Value } from "./graph.ts";
-import { layoutOf } from "./layout.ts";
+import { layoutOf, wrongRank } from "./layout.ts";
 import { completeAttrs, type OpDefinition } from "./op.ts";
-import type { Mesh, TensorType } from "./type.ts";
+import { type Mesh, printType, sizesOf, type TensorType } from "./type.ts";
 
 export interface NodeOptions {
   /** Wished name of the first result (or of each); made unique. Without it the builder's `serving` name is used. */
@@ -92,12 +92,19 @@ export function inferTypes(
 ): TensorType[] {
   const types = operands.map((operand) => operand.type);
   const variadic = record.operands.at(-1)?.startsWith("...") ?? false;
-  const fixed = record.operands.length - (variadic ? 1 : 0);
-  if (variadic ? operands.length < fixed : operands.length !== fixed) {
-    throw new UserError(`${record.name} takes ${fixed} operands, not ${operands.length}`, { location: loc });
+  const least = variadic && record.sharding === "body" ? 0 : record.operands.length;
+  if (variadic ? operands.length < least : operands.length !== least) {
+    const count = `${least}${variadic ? " or more" : ""} operand${least === 1 ? "" : "s"}`;
+    throw new UserError(`${record.name} takes ${count}, not ${operands.length}`, { location: loc });
   }
   try {
+    checkRanks(record, types);
     const inferred = record.infer(types, attrs, { mesh, body });
+    if (inferred.some((type) => sizesOf(type).some((size) => !(size >= 1)))) {
+      throw new UserError(`the result would be ${inferred.map(printType).join(", ")}`, {
+        remedy: "Every dimension has one element or more.",
+      });
+    }
     const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(attrs, types);
     return rule === "moves" || rule === "body" ? inferred : layoutOf(rule, types, inferred);
   } catch (error) {
@@ -109,6 +116,21 @@ export function inferTypes(
     }
     throw error;
   }
+}
+
+/** Operands must have the dimensions that a fixed sharding rule names; ops whose rule depends on them check themselves. */
+function checkRanks(record: OpDefinition, types: readonly TensorType[]): void {
+  const rule = record.sharding;
+  if (typeof rule !== "string" || rule === "moves" || rule === "body") return;
+  const wrong = wrongRank(
+    rule,
+    types.map((type) => type.dims.length),
+  );
+  if (!wrong) return;
+  const type = types[wrong.operand];
+  throw new UserError(
+    `${record.operands[wrong.operand]} is ${printType(type)}, but needs ${wrong.needs} dimensions, not ${type.dims.length}`,
+  );
 }
 
 const stack: Builder[] = [];

@@ -81,6 +81,20 @@ export function termsOf(rule: Rule, ranks: readonly number[]): TermDim[][] {
   return terms.map((term, i) => align(term, ranks[i]));
 }
 
+/** The first operand that has not as many dimensions as the rule gives it, and how many it needs; null if none. */
+export function wrongRank(text: string, ranks: readonly number[]): { operand: number; needs: string } | null {
+  const rule = parseRule(text);
+  for (const [operand, rank] of ranks.entries()) {
+    const term = rule.operands[operand];
+    if (!term) return null;
+    const count = term.dims.length;
+    const free = term.ellipsis >= 0;
+    if (free ? rank < count : rank !== count)
+      return { operand, needs: free ? `${count} or more` : String(count) };
+  }
+  return null;
+}
+
 /** The axes of each letter, and what contradicts the rule. */
 function collect(
   rule: Rule,

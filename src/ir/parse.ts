@@ -215,11 +215,13 @@ function parseValues(cursor: Cursor, scope: Scope): Value[] {
 }
 
 function parseNode(cursor: Cursor, lines: Lines, scope: Scope): Node {
-  const wishes: string[] = [];
+  const wishes: { name: string; at: number }[] = [];
   cursor.skip();
   if (cursor.text[cursor.at] === "%") {
-    do wishes.push(cursor.match(NAME, "a value such as %x")[1]);
-    while (cursor.take(","));
+    do {
+      cursor.skip();
+      wishes.push({ at: cursor.at, name: cursor.match(NAME, "a value such as %x")[1] });
+    } while (cursor.take(","));
     cursor.expect("=");
   }
   cursor.skip();
@@ -234,11 +236,14 @@ function parseNode(cursor: Cursor, lines: Lines, scope: Scope): Node {
   const types = cursor.take(":") ? parseTypes(cursor) : [];
   if (types.length !== wishes.length) cursor.fail(`${wishes.length} results but ${types.length} types`);
   const opens = cursor.take("{");
-  const loc = parseLocation(cursor);
-  const body = opens ? parseRegion(lines) : null;
   if ((recordOf(op).sharding === "body") !== opens)
     cursor.fail(opens ? `${op} has no body` : `${op} needs a body in braces`);
-  const results = wishes.map((name, i) => scope.define(cursor, name, types[i]));
+  const loc = parseLocation(cursor);
+  const body = opens ? parseRegion(lines) : null;
+  const results = wishes.map(({ name, at }, i) => {
+    cursor.at = at;
+    return scope.define(cursor, name, types[i]);
+  });
   return { op, operands, attrs, results, body, loc };
 }
 
@@ -269,6 +274,7 @@ function parseMesh(cursor: Cursor): Map<string, number> {
   while (!cursor.take(")")) {
     if (mesh.size > 0) cursor.expect(",");
     const [axis] = cursor.match(WORD, "an axis");
+    if (mesh.has(axis)) cursor.fail(`axis "${axis}" is there twice`);
     cursor.expect("=");
     mesh.set(axis, Number(cursor.match(/^[1-9]\d*/, "a degree of 1 or more")[0]));
   }

@@ -21,7 +21,8 @@ const BARE = /^[A-Za-z_][\w.-]*$/;
 
 /** An attribute's value as text: a number, true or false, a word or quoted string, a list of numbers. */
 export function printAttr(value: AttrValue): string {
-  if (Array.isArray(value)) return `[${value.join(", ")}]`;
+  if (Array.isArray(value)) return `[${value.map(printAttr).join(", ")}]`;
+  if (Object.is(value, -0)) return "-0";
   if (typeof value === "string" && (!BARE.test(value) || value === "true" || value === "false"))
     return JSON.stringify(value);
   return String(value);

@@ -28,6 +28,12 @@ export interface TensorType {
 
 export const DTYPE_BYTES: Readonly<Record<DType, number>> = { f32: 4, bf16: 2, i32: 4 };
 
+/** An attribute's text as an element type. Throws a UserError for any other text. */
+export function dtypeOf(text: string): DType {
+  if (Object.hasOwn(DTYPE_BYTES, text)) return text as DType;
+  throw new UserError(`"${text}" is not an element type`, { remedy: "Element types are f32, bf16 and i32." });
+}
+
 /** An unsplit tensor in device memory. */
 export function tensor(dtype: DType, sizes: readonly number[]): TensorType {
   return {
@@ -87,8 +93,8 @@ export function printType(type: TensorType): string {
   return `${family}${type.dtype}${memory}[${dims}]${partial}`;
 }
 
-const TYPE = /^(?:(\d+) x )?(f32|bf16|i32)(?:<(host|device)>)?\[([^\]]*)\](?:\{sum((?:@[\w.]+)+)\})?$/;
-const DIM = /^(\d+)((?:@[\w.]+)*)$/;
+const TYPE = /^(?:(\d+) x )?(f32|bf16|i32)(?:<(host|device)>)?\[([^\]]*)\](?:\{sum((?:@[\w.-]+)+)\})?$/;
+const DIM = /^(\d+)((?:@[\w.-]+)*)$/;
 
 /** Inverse of `printType`. Throws a UserError that says what part it could not read. */
 export function parseType(text: string): TensorType {

@@ -1,7 +1,8 @@
 /** @file Layers that hold parameters, as ordinary definitions. */
-import { Module, parameter } from "./module.ts";
-import { add, embedding, matmul, rms_norm } from "./ops.ts";
-import type { Tensor } from "./tensor.ts";
+// With .js, which TypeScript takes without a setting: users' editors read this file.
+import { Module, parameter } from "./module.js";
+import { add, embedding, matmul, rms_norm } from "./ops.js";
+import type { Tensor } from "./tensor.js";
 
 /** x weight^T + bias: [..., in_features] to [..., out_features]. */
 export class Linear extends Module {

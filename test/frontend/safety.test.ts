@@ -135,6 +135,28 @@ tiny.ts:9:35: the string would have 16384 characters
   A definition's strings have at most 10,000.`,
   ],
   [
+    "a string that replace makes",
+    { build: 'let s = "x"; while (true) s = s.replace("x", s + s);' },
+    `
+tiny.ts:9:50: the string would have 19684 characters
+   8 |     this.head = new Linear(config.width, config.vocab, { bias: false });
+>  9 |     let s = "x"; while (true) s = s.replace("x", s + s);
+     |                                                  ^^^^^
+  10 |   }
+  A definition's strings have at most 10,000.`,
+  ],
+  [
+    "a string that join makes",
+    { build: "const xs = Array.from({ length: 9000 }, () => 12); xs.join();" },
+    `
+tiny.ts:9:56: the string would have 27000 characters
+   8 |     this.head = new Linear(config.width, config.vocab, { bias: false });
+>  9 |     const xs = Array.from({ length: 9000 }, () => 12); xs.join();
+     |                                                        ^^^^^^^^^
+  10 |   }
+  A definition's strings have at most 10,000.`,
+  ],
+  [
     "brackets nested by the thousand",
     { build: `const x = ${"(".repeat(3000)}1${")".repeat(3000)};` },
     `

@@ -15,30 +15,18 @@ import { simplify } from "../../src/passes/simplify.ts";
 import { tileLoss } from "../../src/passes/tile-loss.ts";
 import { unroll } from "../../src/passes/unroll.ts";
 import { planFor } from "../support/compiled.ts";
-import { arraysFor, decoder, onGraph, recipes } from "../support/decoders.ts";
+import { arraysFor, decoder, onGraph, recipes, TRAINING } from "../support/decoders.ts";
 import { expectClose } from "../support/expect.ts";
 import { runs } from "../support/fuzz.ts";
 import { random } from "../support/random.ts";
 import { runPlan } from "../support/run-plan.ts";
-
-const options: TrainingOptions = {
-  precision: "fp32",
-  gradientAccumulationSteps: 1,
-  checkpointing: "off",
-  lossTiles: 1,
-  beta1: 0.9,
-  beta2: 0.95,
-  epsilon: 1e-8,
-  weightDecay: 0.1,
-  maxGradNorm: 1,
-};
 
 const differentiated = (graph: Graph): Graph =>
   differentiate.run(unroll.run(graph, {}), { loss: "loss_sum" });
 
 /** The last graph of a pipeline; every stage is verified on the way and must read back from its text. */
 function trained(graph: Graph, changes: Partial<TrainingOptions> = {}): Graph {
-  const stages = runPipeline(graph, trainingPipeline({ ...options, ...changes }));
+  const stages = runPipeline(graph, trainingPipeline({ ...TRAINING, ...changes }));
   for (const stage of stages) {
     const text = print(stage.graph);
     expect(print(parse(text)), `after ${stage.pass}`).toBe(text);
@@ -129,7 +117,7 @@ describe("the training pipeline", () => {
         onGraph(recipe, (graph) => {
           const lowered = runPipeline(
             graph,
-            trainingPipeline({ ...options, precision: half ? "bf16" : "fp32" }),
+            trainingPipeline({ ...TRAINING, precision: half ? "bf16" : "fp32" }),
             {
               stopAfter: "differentiate",
             },

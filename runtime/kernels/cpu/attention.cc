@@ -8,7 +8,7 @@
 
 #include "attention_engine.h"
 #include "attention_tiles.h"
-#include "attention_vector.h"
+#include "vector.h"
 
 namespace ithaca::cpu {
 namespace {
@@ -236,10 +236,10 @@ std::atomic<Bf16Products> allowed_products = Bf16Products::amx;
 
 Bf16Products attention_products() {
   Bf16Products most = Bf16Products::f32;
-#if defined(ITHACA_ATTENTION_BF16)
+#if defined(ITHACA_BF16)
   most = Bf16Products::dot;
 #endif
-#if defined(ITHACA_ATTENTION_AMX)
+#if defined(ITHACA_AMX)
   if (amx_granted()) most = Bf16Products::amx;
 #endif
   return std::min(most, allowed_products.load(std::memory_order_relaxed));

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bf16_products.h"
 #include "ithaca/dtype.h"
 
 namespace ithaca::cpu {
@@ -37,9 +38,7 @@ template <typename T>
 void attention_grad(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments,
                     const T* out, const float* lse, const T* d_out, T* dq, T* dk, T* dv, void* workspace);
 
-// How bf16 is multiplied: tiles (AMX), dot products (AVX512_BF16), or in f32. attention_use allows no more than the
-// given kind, for tests; the machine may have less.
-enum class Bf16Products : std::uint8_t { f32, dot, amx };
+// How bf16 is multiplied here; attention_use allows no more than the given kind, for tests.
 Bf16Products attention_products();
 void attention_use(Bf16Products most);
 

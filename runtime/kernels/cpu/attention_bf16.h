@@ -5,37 +5,18 @@
 // so one product serves them all. Products are rounded as the hardware does: f32 sums, denormals flushed.
 #pragma once
 
-#include "attention_vector.h"
+#include "bf16_vector.h"
 
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-#define ITHACA_ATTENTION_BF16 1
+#if defined(ITHACA_BF16)
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AMX_BF16__) && defined(__linux__)
-#define ITHACA_ATTENTION_AMX 1
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 namespace ithaca::cpu {
 
-#if defined(ITHACA_ATTENTION_AMX)
-// Linux hands the tile registers to a process that asks for them; once is enough.
-inline bool amx_granted() {
-  static const bool granted = [] {
-    constexpr long kRequestPermission = 0x1023, kTileData = 18;
-    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  }();
-  return granted;
-}
-
-// g++'s tile loads don't tell the compiler that they read memory: this makes it write what it still holds.
-ITHACA_INLINE void publish_to_tiles(const void* data) { asm volatile("" : : "r"(data) : "memory"); }
-
+#if defined(ITHACA_AMX)
 // C[rows][columns] (+)= A B, all three multiples of 32: two by two tiles of 16 by 16, 32 deep.
 inline void multiply_amx(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t ldb, float* c, std::int64_t ldc,
                          std::int64_t rows, std::int64_t columns, std::int64_t depth, bool accumulate) {
@@ -105,21 +86,6 @@ inline void multiply_dot(const bf16* a, std::int64_t lda, const bf16* b, std::in
     }
 }
 
-// Elements d .. d + 15 of rows `even` and the one after it, side by side as 16 pairs. `present` rows exist (0 to 2),
-// and head_dim elements.
-ITHACA_INLINE IntVector load_pairs(const bf16* even, std::int64_t stride, std::int64_t present, std::int64_t d,
-                                   std::int64_t head_dim) {
-  const std::int64_t left = std::clamp<std::int64_t>(head_dim - d, 0, 16);
-  const auto lanes = static_cast<__mmask16>((1u << left) - 1u);
-  const __mmask16 low_lanes = present > 0 ? lanes : __mmask16{0};
-  const __mmask16 high_lanes = present > 1 ? lanes : __mmask16{0};
-  const __m256i low = _mm256_maskz_loadu_epi16(low_lanes, even + d);
-  const __m256i high = _mm256_maskz_loadu_epi16(high_lanes, even + stride + d);
-  const auto low_wide = IntVector(_mm512_maskz_cvtepu16_epi32(kAllLanes, low));
-  const auto high_wide = IntVector(_mm512_maskz_cvtepu16_epi32(kAllLanes, high));
-  return low_wide | (high_wide << 16);
-}
-
 // Two vectors as bf16, lane by lane in pairs (first in the low half).
 ITHACA_INLINE __m512i interleave(Vector first, Vector second) {
   const auto both = __m512i(_mm512_cvtne2ps_pbh(__m512(second), __m512(first)));
@@ -142,7 +108,7 @@ struct Bf16Engine {
 
   static void multiply(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t ldb, float* c, std::int64_t ldc,
                        std::int64_t rows, std::int64_t columns, std::int64_t depth, bool accumulate) {
-#if defined(ITHACA_ATTENTION_AMX)
+#if defined(ITHACA_AMX)
     if constexpr (Amx) return multiply_amx(a, lda, b, ldb, c, ldc, rows, columns, depth, accumulate);
 #endif
     multiply_dot(a, lda, b, ldb, c, ldc, rows, columns, depth, accumulate);
@@ -255,21 +221,12 @@ struct Bf16Engine {
   }
 
   static void begin_thread() {
-#if defined(ITHACA_ATTENTION_AMX)
-    if constexpr (Amx) {
-      // Palette 1: eight tiles of 16 rows of 64 bytes.
-      struct alignas(64) Configuration {
-        std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-        std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-        std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-      } configuration;
-      publish_to_tiles(&configuration);
-      _tile_loadconfig(&configuration);
-    }
+#if defined(ITHACA_AMX)
+    if constexpr (Amx) configure_tiles();
 #endif
   }
   static void end_thread() {
-#if defined(ITHACA_ATTENTION_AMX)
+#if defined(ITHACA_AMX)
     if constexpr (Amx) _tile_release();
 #endif
   }

@@ -12,7 +12,7 @@ namespace ithaca::cpu {
 // Calls run.template operator()<Engine>().
 template <typename T, typename Run>
 void with_engine(const Run& run) {
-#if defined(ITHACA_ATTENTION_BF16)
+#if defined(ITHACA_BF16)
   if constexpr (std::is_same_v<T, bf16>) {
     switch (attention_products()) {
       case Bf16Products::amx: return run.template operator()<Bf16Engine<true>>();

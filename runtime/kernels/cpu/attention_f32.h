@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attention_vector.h"
+#include "vector.h"
 
 namespace ithaca::cpu {
 

@@ -13,7 +13,7 @@
 #include "attention.h"
 #include "attention_engine.h"
 #include "attention_tiles.h"
-#include "attention_vector.h"
+#include "vector.h"
 
 namespace ithaca::cpu {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "attention.h"
-#include "attention_vector.h"
+#include "vector.h"
 #include "ithaca/error.h"
 
 namespace ithaca::cpu {

@@ -1,4 +1,4 @@
-// Matrix products: dnnl_sgemm for f32; for bf16 oneDNN's matmul primitive, or conversion and dnnl_sgemm.
+// Matrix products: dnnl_sgemm for f32; for bf16 our own on AMX, else oneDNN's primitive or conversion and dnnl_sgemm.
 #include "matmul.h"
 
 #include <dnnl.h>
@@ -7,12 +7,13 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <cstdlib>
 #include <map>
 #include <memory>
 
 #include "elementwise.h"
 #include "ithaca/error.h"
+#include "matmul_amx.h"
+#include "scratch.h"
 
 namespace ithaca::cpu {
 namespace {
@@ -27,34 +28,6 @@ void sgemm(const float* a, std::int64_t lda, bool transpose_a, const float* b, s
   check(dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', M, N, K, 1.0f, a, lda, b, ldb,
                    accumulate ? 1.0f : 0.0f, c, ldc),
         "dnnl_sgemm");
-}
-
-// Grows to the largest size asked for, and is the thread's own.
-class Scratch {
- public:
-  Scratch() = default;
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { std::free(data_); }
-
-  void* at_least(std::size_t bytes) {
-    if (bytes > bytes_) {
-      std::free(data_);
-      bytes_ = (bytes + 4095) / 4096 * 4096;
-      data_ = std::aligned_alloc(4096, bytes_);
-      if (data_ == nullptr) fail("matmul: no memory for ", bytes_, " bytes of scratch");
-    }
-    return data_;
-  }
-
- private:
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
-
-Scratch& thread_scratch() {
-  static thread_local Scratch scratch;
-  return scratch;
 }
 
 dnnl_engine_t engine() {
@@ -231,16 +204,16 @@ void matmul_widened(const bf16* a, const bf16* b, O* c, const Shape& s, const bf
   }
 }
 
-bool detect_bf16() {
+Bf16Products available() {
+  if (matmul_amx_available()) return Bf16Products::amx;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
+  if (__builtin_cpu_supports("avx512bf16")) return Bf16Products::dot;
 #endif
+  return Bf16Products::f32;
 }
 
-std::atomic<bool> use_bf16 = detect_bf16();
+std::atomic<Bf16Products> allowed_products = Bf16Products::amx;
 
 void product(const float* a, const float* b, float* c, const Shape& s, const float* bias) {
   bool add = s.accumulate;
@@ -258,7 +231,12 @@ void product(const float* a, const float* b, float* c, const Shape& s, const flo
 
 template <typename O>
 void product(const bf16* a, const bf16* b, O* c, const Shape& s, const bf16* bias) {
-  if (!use_bf16.load(std::memory_order_relaxed)) return matmul_widened(a, b, c, s, bias);
+  switch (matmul_products()) {
+    case Bf16Products::amx:
+      return matmul_amx(a, b, c, s.M, s.N, s.K, s.transpose_a, s.transpose_b, s.accumulate, bias);
+    case Bf16Products::f32: return matmul_widened(a, b, c, s, bias);
+    case Bf16Products::dot: break;
+  }
   // Per thread: a primitive holds its arguments while it runs. oneDNN itself shares the compiled code.
   static thread_local std::map<Shape, std::unique_ptr<Bf16Product>> ready;
   std::unique_ptr<Bf16Product>& prepared = ready[s];
@@ -277,8 +255,12 @@ void matmul(const T* a, const T* b, O* c, std::int64_t M, std::int64_t N, std::i
   product(a, b, c, Shape{M, N, K, transpose_a, transpose_b, accumulate, to_float, bias != nullptr}, bias);
 }
 
-bool matmul_has_bf16() { return use_bf16; }
-void matmul_use_bf16(bool use) { use_bf16 = use && detect_bf16(); }
+Bf16Products matmul_products() {
+  static const Bf16Products most = available();
+  return std::min(most, allowed_products.load(std::memory_order_relaxed));
+}
+
+void matmul_use(Bf16Products most) { allowed_products = most; }
 
 #define ITHACA_INSTANTIATE(T, O) \
   template void matmul(const T*, const T*, O*, std::int64_t, std::int64_t, std::int64_t, bool, bool, bool, const T*);

@@ -1,7 +1,9 @@
-// Matrix products, through oneDNN.
+// Matrix products: oneDNN's, and for bf16 on AMX our own.
 #pragma once
 
 #include <cstdint>
+
+#include "bf16_products.h"
 
 namespace ithaca::cpu {
 
@@ -13,8 +15,8 @@ template <typename T, typename O>
 void matmul(const T* a, const T* b, O* c, std::int64_t M, std::int64_t N, std::int64_t K, bool transpose_a,
             bool transpose_b, bool accumulate, const T* bias = nullptr);
 
-// True where this CPU multiplies bf16 itself. The second function overrides it, for tests.
-bool matmul_has_bf16();
-void matmul_use_bf16(bool use);
+// How bf16 is multiplied here; matmul_use allows no more than the given kind, for tests.
+Bf16Products matmul_products();
+void matmul_use(Bf16Products most);
 
 }  // namespace ithaca::cpu

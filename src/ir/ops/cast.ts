@@ -2,7 +2,7 @@
 import { defineOp } from "../define-op.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import { type DType, isFloat, sizesOf, tensor } from "../type.ts";
+import { dtypeOf, isFloat, sizesOf, tensor } from "../type.ts";
 import { bytesOf } from "./cost.ts";
 
 export const cast = defineOp({
@@ -13,7 +13,7 @@ export const cast = defineOp({
   sharding: "... -> ...",
   identity: true,
   elementwise: true,
-  infer: ([x], { dtype }) => [{ ...tensor(dtype as DType, sizesOf(x)), memory: x.memory }],
+  infer: ([x], { dtype }) => [{ ...tensor(dtypeOf(dtype), sizesOf(x)), memory: x.memory }],
   gradient: ({ operands: [x], grads: [dy] }): Gradients => [
     isFloat(x.type) ? cast(dy as Value, { dtype: x.type.dtype }) : null,
   ],

@@ -4,7 +4,7 @@ import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import { type DType, elements, sizesOf, tensor } from "../type.ts";
+import { dtypeOf, elements, sizesOf, tensor } from "../type.ts";
 import { sameDType } from "./cast.ts";
 import { bytesOf } from "./cost.ts";
 
@@ -22,7 +22,7 @@ export const matmul = defineOp({
     const [left, right] = [sizesOf(a), sizesOf(b)];
     if (a.dtype !== b.dtype)
       throw new UserError(`element types ${a.dtype} and ${b.dtype} differ`, { remedy: "Cast one of them." });
-    const result = (dtype || a.dtype) as DType;
+    const result = dtypeOf(dtype || a.dtype);
     if (transpose_a) {
       if (left.slice(0, -1).join() !== right.slice(0, -1).join()) {
         throw new UserError(`leading sizes of [${left.join(", ")}] and [${right.join(", ")}] differ`);
@@ -122,7 +122,7 @@ export const embedding = defineOp({
     if (ids.dtype !== "i32") throw new UserError(`ids must be i32, not ${ids.dtype}`);
     if (table.dims.length !== 2)
       throw new UserError(`the table needs two dimensions, not ${table.dims.length}`);
-    return [tensor((dtype || table.dtype) as DType, [...sizesOf(ids), table.dims[1].size])];
+    return [tensor(dtypeOf(dtype || table.dtype), [...sizesOf(ids), table.dims[1].size])];
   },
   gradient: ({ operands: [ids, table], grads: [dy] }): Gradients => [
     null,

@@ -4,7 +4,7 @@ import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import { type DType, elements, sizesOf, tensor } from "../type.ts";
+import { dtypeOf, elements, sizesOf, tensor } from "../type.ts";
 import { sameDType } from "./cast.ts";
 import { bytesOf } from "./cost.ts";
 
@@ -27,7 +27,7 @@ export const sum = defineOp({
     }
     return [
       tensor(
-        (dtype || x.dtype) as DType,
+        dtypeOf(dtype || x.dtype),
         sizesOf(x).filter((_, i) => !dims.includes(i)),
       ),
     ];

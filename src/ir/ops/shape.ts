@@ -4,7 +4,7 @@ import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import { type DType, sizesOf, tensor } from "../type.ts";
+import { dtypeOf, sizesOf, tensor } from "../type.ts";
 import { bytesOf } from "./cost.ts";
 
 const LETTERS = "abcdefghijklmn";
@@ -15,7 +15,7 @@ export const constant = defineOp({
   operands: [],
   attrs: { value: 0, dims: [] as readonly number[], dtype: "f32" },
   sharding: "moves",
-  infer: (_types, { dims, dtype }) => [tensor(dtype as DType, dims)],
+  infer: (_types, { dims, dtype }) => [tensor(dtypeOf(dtype), dims)],
   gradient: (): Gradients => [],
   cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
   eval: (_arrays, { value }, [sizes]) => [generate(sizes, () => value)],
@@ -31,7 +31,7 @@ export const split_heads = defineOp({
   infer: ([x], { heads }) => {
     const sizes = sizesOf(x);
     const width = sizes.at(-1) ?? 0;
-    if (width % heads !== 0) {
+    if (heads < 1 || width % heads !== 0) {
       throw new UserError(`a last dimension of ${width} can't be split into ${heads} heads`, {
         remedy: `Use a number of heads that divides ${width}.`,
       });
@@ -98,6 +98,11 @@ function wholeAt(dim: number, rank: number): string {
   return [...LETTERS.slice(0, rank)].map((letter, i) => (i === dim ? "z!" : letter)).join("");
 }
 
+function checkDimension(dim: number, rank: number): void {
+  if (!Number.isInteger(dim) || dim < 0 || dim >= rank)
+    throw new UserError(`there is no dimension ${dim} in a tensor of ${rank}`);
+}
+
 export const slice = defineOp({
   name: "slice",
   doc: "`length` elements of dimension `dim` from `start` on.",
@@ -106,7 +111,8 @@ export const slice = defineOp({
   sharding: ({ dim }, [x]) => `${wholeAt(dim, x.dims.length)} -> ${wholeAt(dim, x.dims.length)}`,
   infer: ([x], { dim, start, length }) => {
     const sizes = sizesOf(x);
-    if (dim < 0 || dim >= sizes.length || start < 0 || length < 1 || start + length > sizes[dim]) {
+    checkDimension(dim, sizes.length);
+    if (start < 0 || length < 1 || start + length > sizes[dim]) {
       throw new UserError(
         `elements ${start} to ${start + length} of dimension ${dim} lie outside [${sizes.join(", ")}]`,
       );
@@ -139,7 +145,8 @@ export const pad = defineOp({
   sharding: ({ dim }, [x]) => `${wholeAt(dim, x.dims.length)} -> ${wholeAt(dim, x.dims.length)}`,
   infer: ([x], { dim, start, size }) => {
     const sizes = sizesOf(x);
-    if (dim < 0 || dim >= sizes.length || start < 0 || start + sizes[dim] > size) {
+    checkDimension(dim, sizes.length);
+    if (start < 0 || start + sizes[dim] > size) {
       throw new UserError(`${sizes[dim]} elements at ${start} of dimension ${dim} don't fit into ${size}`);
     }
     return [
@@ -173,6 +180,7 @@ export const concat = defineOp({
     `${wholeAt(dim, types[0].dims.length)}* -> ${wholeAt(dim, types[0].dims.length)}`,
   infer: (types, { dim }) => {
     const sizes = types.map(sizesOf);
+    checkDimension(dim, sizes[0].length);
     const others = (own: readonly number[]) => own.filter((_, i) => i !== dim).join();
     if (sizes.some((own) => own.length !== sizes[0].length || others(own) !== others(sizes[0]))) {
       throw new UserError(

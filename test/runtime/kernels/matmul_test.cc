@@ -10,7 +10,7 @@ void products(const std::string& how) {
   struct Size {
     std::int64_t M, N, K;
   };
-  for (const Size& s : {Size{1, 1, 1}, Size{7, 1, 3}, Size{1, 33, 17}, Size{77, 96, 200}, Size{129, 65, 1003}, Size{40, 1100, 1030}})
+  for (const Size& s : {Size{1, 1, 1}, Size{7, 1, 3}, Size{1, 33, 17}, Size{77, 96, 200}, Size{129, 65, 1003}, Size{70, 1100, 40}, Size{64, 96, 1600}, Size{40, 1100, 1030}})
     for (int options = 0; options < 16; ++options) {
       if (s.K > 1000 && options % 7 != 0) continue;  // the reference is slow
       const bool ta = options & 1, tb = options & 2, accumulate = options & 4, with_bias = options & 8;
@@ -36,12 +36,13 @@ void products(const std::string& how) {
 
 void test_matmul() {
   products<float, float>("f32");
-  products<bf16, bf16>("bf16");
-  products<bf16, float>("bf16 to f32");
-  cpu::matmul_use_bf16(false);
-  products<bf16, bf16>("bf16 by conversion");
-  products<bf16, float>("bf16 to f32 by conversion");
-  cpu::matmul_use_bf16(true);
+  for (const auto& [most, name] : {std::pair{cpu::Bf16Products::f32, "bf16 by conversion"},
+                                  {cpu::Bf16Products::dot, "bf16 by oneDNN"},
+                                  {cpu::Bf16Products::amx, "bf16 at best"}}) {
+    cpu::matmul_use(most);
+    products<bf16, bf16>(name);
+    products<bf16, float>(std::string(name) + " to f32");
+  }
 }
 
 }  // namespace ithaca::test

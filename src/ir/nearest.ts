@@ -5,7 +5,7 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   let best: string | undefined;
   let fewest = Math.max(1, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
-    const count = edits(word, candidate);
+    const count = edits(word.toLowerCase(), candidate.toLowerCase());
     if (count >= fewest) continue;
     best = candidate;
     fewest = count;

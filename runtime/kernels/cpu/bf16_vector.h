@@ -1,0 +1,62 @@
+// What the bf16 kernels for AVX512_BF16 and AMX share: loading pairs of rows, and the tile registers' set-up.
+#pragma once
+
+#include "vector.h"
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define ITHACA_BF16 1
+
+#include <algorithm>
+#include <cstdint>
+
+#if defined(__AMX_BF16__) && defined(__linux__)
+#define ITHACA_AMX 1
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace ithaca::cpu {
+
+// Elements d .. d + 15 of rows `even` and the one after it, side by side as 16 pairs. `present` rows exist (0 to 2),
+// and head_dim elements.
+ITHACA_INLINE IntVector load_pairs(const bf16* even, std::int64_t stride, std::int64_t present, std::int64_t d,
+                                   std::int64_t head_dim) {
+  const std::int64_t left = std::clamp<std::int64_t>(head_dim - d, 0, 16);
+  const auto lanes = static_cast<__mmask16>((1u << left) - 1u);
+  const __mmask16 low_lanes = present > 0 ? lanes : __mmask16{0};
+  const __mmask16 high_lanes = present > 1 ? lanes : __mmask16{0};
+  const __m256i low = _mm256_maskz_loadu_epi16(low_lanes, even + d);
+  const __m256i high = _mm256_maskz_loadu_epi16(high_lanes, even + stride + d);
+  const auto low_wide = IntVector(_mm512_maskz_cvtepu16_epi32(kAllLanes, low));
+  const auto high_wide = IntVector(_mm512_maskz_cvtepu16_epi32(kAllLanes, high));
+  return low_wide | (high_wide << 16);
+}
+
+#if defined(ITHACA_AMX)
+// Linux hands the tile registers to a process that asks for them; once is enough.
+inline bool amx_granted() {
+  static const bool granted = [] {
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return granted;
+}
+
+// g++'s tile loads don't tell the compiler that they read memory: this makes it write what it still holds.
+ITHACA_INLINE void publish_to_tiles(const void* data) { asm volatile("" : : "r"(data) : "memory"); }
+
+// Eight tiles of 16 rows of 64 bytes, for the calling thread, until _tile_release().
+inline void configure_tiles() {
+  struct alignas(64) Configuration {
+    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } configuration;
+  publish_to_tiles(&configuration);
+  _tile_loadconfig(&configuration);
+}
+#endif
+
+}  // namespace ithaca::cpu
+
+#endif

@@ -1,0 +1,24 @@
+/** @file The door for library users: compiling, the IR, passes, and compiled programs inside a Node process. */
+export { buildProgram } from "./codegen/build.ts";
+export { type Compiled, type CompileOptions, compileConfig } from "./compile.ts";
+export { type Config, loadConfig, parseConfig } from "./config/load.ts";
+export { lowerDefinition } from "./frontend/index.ts";
+export { array, type NDArray } from "./ir/array.ts";
+export { Builder, building } from "./ir/build.ts";
+export { defineOp } from "./ir/define-op.ts";
+export { formatError, UserError } from "./ir/error.ts";
+export type { Attrs, Graph, Node, Param, Region, Value } from "./ir/graph.ts";
+export { interpret } from "./ir/interpret.ts";
+export type { OpDefinition } from "./ir/op.ts";
+export { type OpName, opNames, ops, recordOf } from "./ir/ops/index.ts";
+export { parse } from "./ir/parse.ts";
+export { type Plan, printPlan } from "./ir/plan.ts";
+export { print } from "./ir/print.ts";
+export { keep, rewrite } from "./ir/rewrite.ts";
+export { type Mesh, parseType, printType, type TensorType, tensor } from "./ir/type.ts";
+export { type PropertyName, properties, verify } from "./ir/verify.ts";
+export { openProgram, type Program } from "./launch/program.ts";
+export { train } from "./launch/train.ts";
+export { definePass, type Numerics, type Pass } from "./passes/pass.ts";
+export { type PipelineEntry, trainingPipeline } from "./passes/pipeline.ts";
+export { runPipeline, type Stage } from "./passes/run.ts";
