@@ -93,11 +93,11 @@ export function inferTypes(
   const types = operands.map((operand) => operand.type);
   const variadic = record.operands.at(-1)?.startsWith("...") ?? false;
   const least = variadic && record.sharding === "body" ? 0 : record.operands.length;
-  if (variadic ? operands.length < least : operands.length !== least) {
-    const count = `${least}${variadic ? " or more" : ""} operand${least === 1 ? "" : "s"}`;
-    throw new UserError(`${record.name} takes ${count}, not ${operands.length}`, { location: loc });
-  }
   try {
+    if (variadic ? operands.length < least : operands.length !== least) {
+      const count = `${least}${variadic ? " or more" : ""} operand${least === 1 ? "" : "s"}`;
+      throw new UserError(`takes ${count}, not ${operands.length}`);
+    }
     checkRanks(record, types);
     const inferred = record.infer(types, attrs, { mesh, body });
     if (inferred.some((type) => sizesOf(type).some((size) => !(size >= 1)))) {

@@ -55,6 +55,10 @@ class Cursor {
     return match;
   }
 
+  expectEnd(): void {
+    if (!this.ended()) this.fail("expected the end of the line");
+  }
+
   /** Whether nothing but spaces remains. */
   ended(): boolean {
     this.skip();
@@ -197,7 +201,7 @@ function parseOneType(cursor: Cursor): TensorType {
 
 function parseLocation(cursor: Cursor): string {
   if (!cursor.take(";")) {
-    if (!cursor.ended()) cursor.fail("expected the end of the line");
+    cursor.expectEnd();
     return "";
   }
   const loc = cursor.text.slice(cursor.at).trim();
@@ -256,11 +260,13 @@ function parseRegion(lines: Lines): Region {
     if (cursor.take("param ")) {
       const [, name] = cursor.match(NAME, "a value such as %x");
       params.push(scope.define(cursor, name, parseOneType(cursor)));
+      cursor.expectEnd();
     } else if (cursor.take("return ")) {
       const returns = parseValues(cursor, scope);
-      if (!cursor.ended()) cursor.fail("expected the end of the line");
+      cursor.expectEnd();
       const close = lines.next();
       close.expect("}");
+      close.expectEnd();
       return { params, nodes, returns };
     } else {
       nodes.push(parseNode(cursor, lines, scope));
@@ -304,6 +310,7 @@ export function parse(text: string, file = "graph.ir"): Graph {
   const [name] = head.match(WORD, "the graph's name");
   const mesh = parseMesh(head);
   head.expect("{");
+  head.expectEnd();
   const scope = new Scope();
   const params: Param[] = [];
   const nodes: Node[] = [];
@@ -312,19 +319,25 @@ export function parse(text: string, file = "graph.ir"): Graph {
   for (;;) {
     const cursor = lines.next();
     const role = ROLES.find((word) => cursor.take(`${word} `));
-    if (role) params.push(parseParam(cursor, role, scope));
-    else if (cursor.take("return ")) {
+    if (role) {
+      params.push(parseParam(cursor, role, scope));
+      cursor.expectEnd();
+    } else if (cursor.take("return ")) {
       const [output] = cursor.match(/^[A-Za-z_][\w.*-]*/, "a name");
       cursor.expect("=");
       outputs.push({ name: output, value: scope.use(cursor) });
+      cursor.expectEnd();
     } else if (cursor.take("update ")) {
       const param = scope.use(cursor);
       if (!params.some((own) => own.value === param))
         cursor.fail(`%${param.name} is not a parameter or state`);
       cursor.expect("=");
       updates.push({ param, value: scope.use(cursor) });
-    } else if (cursor.take("}")) break;
-    else nodes.push(parseNode(cursor, lines, scope));
+      cursor.expectEnd();
+    } else if (cursor.take("}")) {
+      cursor.expectEnd();
+      break;
+    } else nodes.push(parseNode(cursor, lines, scope));
   }
   if (!lines.done) lines.next().fail("expected nothing behind the graph");
   return { name, mesh, params, nodes, outputs, updates };

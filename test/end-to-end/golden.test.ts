@@ -121,7 +121,10 @@ describe("numbers do not depend on how the work is split", () => {
     ["a tiled loss", { memory: { tiled_loss: 7 } }],
     ["one thread", { threads: 1 }],
     ["layers recomputed", { memory: { activation_checkpointing: "layer" } }],
-    ["layers recomputed but for attention", { memory: { activation_checkpointing: "attention", tiled_loss: 10 } }],
+    [
+      "layers recomputed but for attention",
+      { memory: { activation_checkpointing: "attention", tiled_loss: 10 } },
+    ],
   ])("%s", async (_, settings) => {
     const { metrics } = await run("llama", golden, "fp32", settings);
     expect(

@@ -184,6 +184,12 @@ const refusals: Record<string, [line: string, message: string]> = {
     3 |   %y = neg %x : f32[4] and more
                                ^`,
   ],
+  "something behind a return": [
+    "  return out = %x, %x",
+    `g.ir:3:18: expected the end of the line
+    3 |   return out = %x, %x
+                         ^`,
+  ],
   "an unfinished string": [
     '  %y = cast %x dtype="f32 : f32[4]',
     `g.ir:3:22: expected a closing quote

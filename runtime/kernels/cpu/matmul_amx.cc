@@ -22,9 +22,10 @@ namespace {
 
 constexpr std::int64_t kSide = 32;                // of the square of C in tile registers
 constexpr std::int64_t kTile = 16 * 32;           // elements of a tile: 16 lines of 64 bytes
-constexpr std::int64_t kDepth = 768;              // of a block, at most
+constexpr std::int64_t kDepth = 768;              // of a block, at most, where C keeps the sums,
+constexpr std::int64_t kDeep = 2048;              // and where scratch does
 constexpr std::int64_t kBlockElements = 1 << 19;  // of B's block
-constexpr std::int64_t kSumRows = 1024;           // rows of f32 sums kept while a bf16 result is unfinished
+constexpr std::int64_t kSumRows = 512;            // rows of f32 sums kept while a bf16 result is unfinished
 
 // One operand, seen as a list of lines (rows of A, columns of B) along which products are summed.
 struct Operand {
@@ -154,7 +155,8 @@ struct Product {
   const bf16* bias;
 
   void run(const Rectangle& r) const {
-    const std::int64_t blocks = (K + kDepth - 1) / kDepth;
+    constexpr std::int64_t kDeepest = sizeof(O) == sizeof(float) ? kDepth : kDeep;
+    const std::int64_t blocks = (K + kDeepest - 1) / kDeepest;
     const std::int64_t depth = round_up((K + blocks - 1) / blocks, 32);
     const std::int64_t width = std::min(kBlockElements / depth / kSide * kSide, round_up(r.column_end - r.column, kSide));
     // Sums wait in scratch for the later blocks of K, unless C itself can hold them.

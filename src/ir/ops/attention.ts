@@ -65,6 +65,11 @@ function checkOperands([q, k, v, segments]: readonly TensorType[]): void {
       },
     );
   }
+  if (q.dtype !== k.dtype || k.dtype !== v.dtype) {
+    throw new UserError(`element types ${q.dtype}, ${k.dtype} and ${v.dtype} of q, k and v differ`, {
+      remedy: "Cast them to one type.",
+    });
+  }
   if (qs[2] % ks[2] !== 0) {
     throw new UserError(`${qs[2]} query heads can't share ${ks[2]} key heads evenly`, {
       remedy: "The number of query heads must be a multiple of the number of key heads.",

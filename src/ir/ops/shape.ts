@@ -190,6 +190,11 @@ export const concat = defineOp({
         },
       );
     }
+    const mixed = types.find((type) => type.dtype !== types[0].dtype);
+    if (mixed)
+      throw new UserError(`element types ${types[0].dtype} and ${mixed.dtype} differ`, {
+        remedy: "Cast one of them.",
+      });
     const total = sizes.reduce((all, own) => all + own[dim], 0);
     return [
       tensor(
