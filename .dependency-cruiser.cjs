@@ -33,7 +33,7 @@ module.exports = {
     only("nn/", [], "What a definition imports stands alone."),
     only("models/", ["nn/"], "Shipped definitions are read as a user's own are."),
     only("frontend/", ["ir/", "nn/", "models/"], "The frontend ends at the graph."),
-    only("config/", ["ir/error"], "Configuration is read before there is a graph."),
+    only("config/", ["ir/error", "ir/nearest"], "Configuration is read before there is a graph."),
     only("data/", ["ir/error"], "Data preparation knows text and tokens only."),
     only(
       "launch/",

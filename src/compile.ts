@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { emitCpu, type Source } from "./codegen/cpu/emit.ts";
 import { cpuTarget } from "./codegen/cpu/target.ts";
 import type { Config } from "./config/load.ts";
-import { readModel, readModelDirectory } from "./frontend/huggingface.ts";
+import { type Model, readModel, readModelDirectory } from "./frontend/huggingface.ts";
 import { lowerDefinition } from "./frontend/index.ts";
 import { UserError } from "./ir/error.ts";
 import { modelFlops, parameterCount } from "./ir/flops.ts";
@@ -30,6 +30,8 @@ export interface CompiledStage extends Stage {
 }
 
 export interface Compiled {
+  /** The definition, its configuration, and the files that belong to it. */
+  readonly model: Model;
   readonly sources: readonly Source[];
   /** Null when the road was left early. */
   readonly plan: Plan | null;
@@ -61,6 +63,7 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
   const sources = plan ? emitCpu(plan, { threads: config.threads, modelFlops: flops }) : [];
   clock.lap("codegen");
   const compiled: Compiled = {
+    model,
     sources,
     plan,
     stages: stages.map(withText),

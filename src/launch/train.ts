@@ -7,7 +7,7 @@ import { basename, dirname, join } from "node:path";
 import { buildProgram, type Report, type Source } from "../codegen/build.ts";
 import type { Config } from "../config/load.ts";
 import { prepareData } from "../data/prepare.ts";
-import { readModel, readModelDirectory } from "../frontend/huggingface.ts";
+import type { Model } from "../frontend/huggingface.ts";
 import { UserError } from "../ir/error.ts";
 import { followMetrics, type StepMetrics } from "./follow.ts";
 import { type ProgressDisplay, showProgress } from "./progress.ts";
@@ -29,13 +29,12 @@ export interface TrainResult {
 
 /** Trains what `compiled` describes. Everything is written under `config.output_dir`. Throws UserError, BuildError. */
 export async function train(
-  compiled: { readonly sources: readonly Source[] },
+  compiled: { readonly sources: readonly Source[]; readonly model: Model },
   config: Config,
   options: TrainOptions,
 ): Promise<TrainResult> {
   const build = join(config.output_dir, "build");
-  const model =
-    "directory" in config.model ? readModelDirectory(config.model.directory) : readModel(config.model, ".");
+  const { model } = compiled;
   requireWritable(config.output_dir);
   const data = await prepareData(config, vocabularySize(model), percent("reading the text", options.report));
   const program = await buildProgram(compiled.sources, build, "cpu", options.report);

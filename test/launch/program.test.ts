@@ -80,7 +80,7 @@ test("takes the place of another in the same folder", async () => {
 
 test("that doesn't compile shows its own file", async () => {
   await expect(build(2, { path: "broken.cc", text: "int f() { return undeclared; }\n" })).rejects.toThrow(
-    /broken\.cc can't be built[^]*'undeclared' was not declared/,
+    /broken\.cc can't be built[\s\S]*'undeclared' was not declared/,
   );
 });
 

@@ -23,7 +23,7 @@ void add_blocks(const float* partial, float* out, std::int64_t blocks, std::int6
 template <typename T>
 void sum_squares(const T* x, float* out, std::int64_t n, void* workspace, bool accumulate) {
   constexpr std::int64_t kChunks = 256;  // one double of workspace each
-  constexpr std::int64_t kRun = 2048;    // elements summed in f32 before they go to the double
+  constexpr std::int64_t kRun = 256;     // elements summed in f32 before they go to the double
   auto* partial = static_cast<double*>(workspace);
   const std::int64_t chunks = std::min<std::int64_t>(kChunks, (n + kRun - 1) / kRun);
 #pragma omp parallel for schedule(static)
