@@ -87,13 +87,10 @@ class Scheduler {
     this.#region(ordered, escaping(this.#graph), slots, destinations);
     for (const { param, value } of updates) this.#copy(slots.get(value) as Slot, slots.get(param) as Slot);
     for (const { name: output, value } of outputs) {
-      tensors.push({
-        name: output,
-        role: "output",
-        type: value.type,
-        init: "",
-        buffer: (slots.get(value) as Slot).buffer,
-      });
+      const slot = slots.get(value) as Slot;
+      const kept = destinations.get(value) ?? slot;
+      this.#copy(slot, kept);
+      tensors.push({ name: output, role: "output", type: value.type, init: "", buffer: kept.buffer });
     }
     const buffers = this.#drafts.map(({ depth: _, ...draft }): Buffer => ({ ...draft, offset: 0 }));
     const loops: readonly Loop[] = this.#loops;
@@ -184,9 +181,10 @@ class Scheduler {
     const wanted = destinations.get(result);
     const over = this.#overwritable(node, index);
     if (wanted) {
-      // A kernel that reads the wanted bytes must be allowed to overwrite them.
+      // What lies there now must have been read for the last time, or by a kernel that may write over it.
       const clash = inputs.some((input, i) => input.buffer === wanted.buffer && !over.includes(i));
-      if (!clash) return { ...wanted, name: result.name, type: result.type };
+      const awaited = (this.#reads.get(wanted.buffer) ?? 0) > 0;
+      if (!clash && !awaited) return { ...wanted, name: result.name, type: result.type };
     }
     for (const at of over) {
       const { buffer, strides, type } = inputs[at];
@@ -318,11 +316,26 @@ class Scheduler {
         body.returns.map((value, i) => [value, this.#inner(carried[i], value.type, 0)]),
       );
       this.#region(this.#ordered(body), body.returns, slots, destinations);
-      body.returns.forEach((value, i) => {
-        this.#copy(slots.get(value) as Slot, this.#inner(carried[i], value.type, 0));
-      });
+      this.#handOn(
+        body.returns.map((value) => slots.get(value) as Slot),
+        carried,
+      );
     });
     return carried.map((slot, i) => ({ ...slot, name: node.results[i].name, type: node.results[i].type }));
+  }
+
+  /** Copies what a turn returns to where the next one finds it. What lies in another's place goes aside first. */
+  #handOn(returned: readonly Slot[], carried: readonly Slot[]): void {
+    const safe = returned.map((slot, i) => {
+      const inTheWay = carried.some((other, at) => at !== i && other.buffer === slot.buffer);
+      if (!inTheWay) return slot;
+      const aside = this.#slot(slot, this.#buffer(`${slot.name}.aside`, "activations", slot.type));
+      this.#copy(slot, aside);
+      return aside;
+    });
+    safe.forEach((slot, i) => {
+      this.#copy(slot, this.#inner(carried[i], slot.type, 0));
+    });
   }
 
   /** The body's steps in the node's place. */

@@ -203,6 +203,7 @@ template <class Engine, typename T>
 void attend(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments, T* out,
             float* lse, void* workspace) {
   const Layout<Engine> layout(shape);
+  check_scratch(layout.thread_bytes(), attention_thread_bytes(shape));
   const std::int64_t blocks = (shape.sequence_q + layout.block - 1) / layout.block;
   const std::int64_t tasks = shape.batch * shape.kv_heads * blocks;
   auto* scratch = static_cast<std::byte*>(workspace);
@@ -223,12 +224,6 @@ void attend(const AttentionShape& shape, const T* q, const T* k, const T* v, con
 }
 
 }  // namespace
-
-std::size_t attention_workspace_bytes(const AttentionShape& shape, int threads, DType dtype) {
-  std::size_t thread_bytes = 0;
-  with_engine(dtype, [&]<class Engine>() { thread_bytes = Layout<Engine>(shape).thread_bytes(); });
-  return static_cast<std::size_t>(threads) * thread_bytes;
-}
 
 namespace {
 std::atomic<Bf16Products> allowed_products = Bf16Products::amx;

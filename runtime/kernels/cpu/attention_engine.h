@@ -24,12 +24,4 @@ void with_engine(const Run& run) {
   run.template operator()<F32Engine<T>>();
 }
 
-template <typename Run>
-void with_engine(DType dtype, const Run& run) {
-  if (dtype == DType::bf16)
-    with_engine<bf16>(run);
-  else
-    with_engine<float>(run);
-}
-
 }  // namespace ithaca::cpu

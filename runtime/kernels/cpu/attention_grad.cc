@@ -19,7 +19,6 @@ namespace ithaca::cpu {
 namespace {
 
 constexpr std::size_t kGroupBytes = std::size_t{1} << 20;  // scratch of a group of query blocks, about
-constexpr std::int64_t kLongSequence = 16384;              // from here on, threads share every key head
 
 template <class Engine>
 struct GradLayout {
@@ -50,18 +49,16 @@ struct GradLayout {
   }
 };
 
-// How key heads are divided among threads.
+// How key heads are divided among threads; attention_grad_slots() counts accordingly.
 struct Division {
-  std::int64_t alone;    // this many are one thread's work each; the others are shared,
-  bool by_queries;       // by ranges of queries, or else by ranges of keys
-  std::int64_t slots;    // sums of dK and dV in f32 kept at a time
+  std::int64_t alone;  // this many are one thread's work each; the others are shared,
+  bool by_queries;     // by ranges of queries, or else by ranges of keys
 
-  Division(const AttentionShape& shape, int threads, DType dtype) {
+  Division(const AttentionShape& shape, int threads) {
     const std::int64_t pairs = shape.batch * shape.kv_heads;
     const bool is_long = threads > 1 && shape.sequence_kv >= kLongSequence;
     alone = is_long ? 0 : pairs / threads * threads;
     by_queries = !is_long && alone < pairs;
-    slots = by_queries ? threads : dtype == DType::f32 ? 0 : alone > 0 ? threads : 1;
   }
 };
 
@@ -364,10 +361,6 @@ class KeyHeadGrad {
   const std::int32_t* segments_;
 };
 
-std::size_t slot_bytes(const AttentionShape& shape) {
-  return padded_bytes(2 * shape.sequence_kv * shape.head_dim, sizeof(float));
-}
-
 // dk and dv of one key head from `count` slots, their rows divided among the team.
 template <typename T>
 void write_keys(const AttentionShape& shape, const std::byte* slots, int count, T* dk, T* dv, Team team) {
@@ -378,7 +371,7 @@ void write_keys(const AttentionShape& shape, const std::byte* slots, int count, 
       const std::int64_t at = (to == dv ? shape.sequence_kv * D : 0) + j * D;
       std::fill_n(row, D, 0.0f);
       for (int slot = 0; slot < count; ++slot) {
-        const auto* sum = reinterpret_cast<const float*>(slots + static_cast<std::size_t>(slot) * slot_bytes(shape));
+        const auto* sum = reinterpret_cast<const float*>(slots + static_cast<std::size_t>(slot) * attention_grad_slot_bytes(shape));
         for (std::int64_t d = 0; d < D; ++d) row[d] += sum[at + d];
       }
       for (std::int64_t d = 0; d < D; ++d) to[j * stride + d] = from_float<T>(row[d]);
@@ -390,10 +383,11 @@ void attend_grad(const AttentionShape& shape, const Arrays<T>& arrays, void* wor
   const GradLayout<Engine> layout(shape);
   const int threads = omp_get_max_threads();
   constexpr DType dtype = sizeof(T) == sizeof(float) ? DType::f32 : DType::bf16;
-  const Division division(shape, threads, dtype);
+  const Division division(shape, threads);
+  check_scratch(layout.thread_bytes(), attention_grad_thread_bytes(shape));
   auto* areas = static_cast<std::byte*>(workspace);
   std::byte* slots = areas + static_cast<std::size_t>(threads) * layout.thread_bytes();
-  const auto slot = [&](int index) { return slots + static_cast<std::size_t>(index) * slot_bytes(shape); };
+  const auto slot = [&](int index) { return slots + static_cast<std::size_t>(index) * attention_grad_slot_bytes(shape); };
   const auto slot_sums = [&](int index) {
     auto* dk = reinterpret_cast<float*>(slot(index));
     return KeySums{dk, dk + shape.sequence_kv * shape.head_dim, shape.head_dim};
@@ -440,13 +434,6 @@ void attend_grad(const AttentionShape& shape, const Arrays<T>& arrays, void* wor
 }
 
 }  // namespace
-
-std::size_t attention_grad_workspace_bytes(const AttentionShape& shape, int threads, DType dtype) {
-  std::size_t thread_bytes = 0;
-  with_engine(dtype, [&]<class Engine>() { thread_bytes = GradLayout<Engine>(shape).thread_bytes(); });
-  const auto slots = static_cast<std::size_t>(Division(shape, threads, dtype).slots);
-  return static_cast<std::size_t>(threads) * thread_bytes + slots * slot_bytes(shape);
-}
 
 template <typename T>
 void attention_grad(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments,

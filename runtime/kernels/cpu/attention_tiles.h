@@ -26,6 +26,11 @@ inline void check_shape(const AttentionShape& s, const std::int32_t* segments) {
     fail("attention: sequences of ", std::max(s.sequence_q, s.sequence_kv), " are longer than 2^30");
 }
 
+// attention.h promises what a thread needs; this holds the code to it.
+inline void check_scratch(std::size_t needed, std::size_t promised) {
+  if (needed > promised) fail("attention: a thread needs ", needed, " bytes of workspace, attention.h says ", promised);
+}
+
 inline std::size_t padded_bytes(std::int64_t count, std::size_t element) {
   return static_cast<std::size_t>(round_up(count * static_cast<std::int64_t>(element), 64));
 }

@@ -1,7 +1,7 @@
 /** @file Elementwise ops as C++ expressions over floats, and the loops that are generated from them. */
 import type { Node, Region, Value } from "../../ir/graph.ts";
 import { opNames, recordOf } from "../../ir/ops/index.ts";
-import { localSizes, type Mesh } from "../../ir/type.ts";
+import { localSizes, type Mesh, type TensorType } from "../../ir/type.ts";
 
 type Expression = (operands: readonly string[], attrs: Node["attrs"]) => string;
 
@@ -80,16 +80,32 @@ export function bodyOf(node: Node): Region {
   return node.body ?? { params: node.operands, nodes: [node], returns: node.results };
 }
 
+function localElements(type: TensorType, mesh: Mesh): number {
+  return localSizes(type, mesh).reduce((total, size) => total * size, 1);
+}
+
+/** How the loop of an elementwise node runs: columns are the shortest operand that repeats, or everything at once. */
+export function loopSizes(node: Node, mesh: Mesh): { rows: number; columns: number } {
+  const full = localElements(node.results[0].type, mesh);
+  const repeating = node.operands
+    .map(({ type }) => localElements(type, mesh))
+    .filter((size) => size !== 1 && size !== full);
+  const columns = Math.min(full, ...repeating);
+  return { rows: full / columns, columns };
+}
+
 /** The kernel of a `fused` or elementwise node, without its name. Equal kernels have equal text but for names. */
 export function elementwiseKernel(node: Node, mesh: Mesh): Omit<ElementwiseKernel, "name"> {
   const body = bodyOf(node);
   const names = new Map<Value, string>();
-  const full = localSizes(body.returns[0].type, mesh).length;
+  const { columns } = loopSizes(node, mesh);
+  const full = localElements(body.returns[0].type, mesh);
   const operands = body.params.map((param, i): KernelOperand => {
     names.set(param, `x${i}`);
-    const rank = param.type.dims.length;
-    const size = localSizes(param.type, mesh).reduce((total, own) => total * own, 1);
-    const index = rank === full ? "i" : size === 1 ? "0" : "column";
+    const size = localElements(param.type, mesh);
+    const rows = size / columns;
+    const index =
+      size === full ? "i" : size === 1 ? "0" : rows === 1 ? "column" : `row % ${rows} * columns + column`;
     return { name: `in${i}`, type: C_TYPES[param.type.dtype], index };
   });
   // Integers stay integers: a count of tokens must not pass through 24 bits of mantissa.
@@ -129,6 +145,6 @@ export function elementwiseKernel(node: Node, mesh: Mesh): Omit<ElementwiseKerne
         statement: type === "std::int32_t" ? `out${i}[i] = ${from};` : `store(&out${i}[i], ${from});`,
       };
     }),
-    rows: operands.some(({ index }) => index === "column"),
+    rows: operands.some(({ index }) => index.includes("column")),
   };
 }

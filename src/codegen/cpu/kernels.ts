@@ -8,7 +8,7 @@ import type { OpName } from "../../ir/ops/index.ts";
 import { type RopeAttrs, ropeFrequencies } from "../../ir/ops/position.ts";
 import type { NodeOf } from "../../ir/rewrite.ts";
 import { DTYPE_BYTES, localSizes, type Mesh, type TensorType } from "../../ir/type.ts";
-import { floatLiteral } from "./elementwise.ts";
+import { floatLiteral, loopSizes } from "./elementwise.ts";
 import { attentionGradWorkspaceBytes, attentionWorkspaceBytes, rowBlocks } from "./workspace.ts";
 
 /** What a kernel may use to write its call: pointers as C++ expressions, and constants for the file. */
@@ -46,18 +46,9 @@ function rowsAndColumns(type: TensorType, mesh: Mesh): [rows: number, columns: n
 
 /** A loop that codegen generates. */
 const elementwise: AnyKernel = {
-  emit(node: Node, { inputs, outputs, mesh, loop }) {
-    const [rows, columns] = rowsAndColumns(
-      { ...node.results[0].type, dims: [{ size: 1, axes: [] }, ...node.results[0].type.dims] },
-      mesh,
-    );
-    const split = node.operands.find(({ type }) => {
-      const own = product(localSizes(type, mesh));
-      return own !== 1 && own !== rows * columns;
-    });
-    // Trailing operands repeat: then a row is as long as the longest of them.
-    const width = split ? product(localSizes(split.type, mesh)) : rows * columns;
-    return `${loop(node)}(${args(...inputs, ...outputs, (rows * columns) / width, width)});`;
+  emit(node, { inputs, outputs, mesh, loop }) {
+    const { rows, columns } = loopSizes(node, mesh);
+    return `${loop(node)}(${args(...inputs, ...outputs, rows, columns)});`;
   },
 };
 

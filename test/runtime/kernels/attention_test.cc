@@ -90,7 +90,7 @@ void compare(const std::string& what, const cpu::AttentionShape& s, bool documen
   const Reference want = attend(s, q, k, v, segments, d_out);
   const int threads = omp_get_max_threads();
   Array<float> workspace(static_cast<std::int64_t>(
-      std::max(cpu::attention_workspace_bytes(s, threads, sizeof(T) == 4 ? DType::f32 : DType::bf16),
+      std::max(cpu::attention_workspace_bytes(s, threads),
                cpu::attention_grad_workspace_bytes(s, threads, sizeof(T) == 4 ? DType::f32 : DType::bf16)) / 4 + 1), NAN);
   Array<T> out(queries, NAN), dq(queries, NAN), dk(keys, NAN), dv(keys, NAN);
   Array<float> lse(s.batch * s.sequence_q * s.heads, NAN);
@@ -140,7 +140,7 @@ void nan_stays() {
   std::vector<std::int32_t> segments(200, 0);
   std::fill(segments.begin() + 100, segments.end(), 1);
   Array<float> out(200 * 32), lse(400);
-  Array<float> workspace(static_cast<std::int64_t>(cpu::attention_workspace_bytes(s, omp_get_max_threads(), DType::f32) / 4));
+  Array<float> workspace(static_cast<std::int64_t>(cpu::attention_workspace_bytes(s, omp_get_max_threads()) / 4));
   cpu::attention(s, q.data(), k.data(), v.data(), segments.data(), out.data(), lse.data(), workspace.data());
   CHECK(std::isfinite(out[99 * 32]));
   CHECK(std::isnan(out[150 * 32]) && std::isnan(out[199 * 32]));
