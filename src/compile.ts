@@ -52,7 +52,7 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
     file: model.file,
     ...(model.className !== null && { className: model.className }),
     config: model.config,
-    name: basename(model.file).replace(/\W.*$/, ""),
+    name: basename(model.file, ".ts"),
     batch: config.micro_batch_size * config.parallel.data,
     sequence: config.sequence_length,
   });

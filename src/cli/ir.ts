@@ -45,6 +45,12 @@ export function select(stages: readonly Stage[], after: string | undefined, diff
       remedy: near === undefined ? `The passes are ${names.join(", ")}.` : `Did you mean ${near}?`,
     });
   }
+  if (diff && after === "input") {
+    throw new UserError("the input is before all passes: there is nothing that changed it", {
+      location: "--after input --diff",
+      remedy: "Name a pass, or leave --after out to see what every pass changed.",
+    });
+  }
   // The plan is another notation: a difference to it would be all of both.
   if (!diff || after === "plan") return stages.slice(index, index + 1);
   const graphs = stages.slice(0, -1);

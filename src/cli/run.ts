@@ -22,9 +22,12 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .description("Compiles a model definition to a training binary for long sequences.")
     .version(version)
     .showHelpAfterError("(ithaca --help says more)")
+    // Without "(default: false)": what happens when an option isn't given is clear, or part of its description.
+    .configureHelp({ optionDescription: ({ description }) => description })
     .exitOverride();
   for (const command of [trainCommand(exit), compileCommand(), irCommand(), doctorCommand(exit)]) {
-    program.addCommand(command.copyInheritedSettings(program));
+    command.copyInheritedSettings(program).showHelpAfterError(`(ithaca ${command.name()} --help says more)`);
+    program.addCommand(command);
   }
   try {
     await program.parseAsync(args, { from: "user" });

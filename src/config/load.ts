@@ -1,5 +1,5 @@
 /** @file Reads config.yaml and --set options into a Config; every error says where, what, and what is allowed. */
-import { existsSync, readFileSync, type Stats, statSync } from "node:fs";
+import { readFileSync, type Stats, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, extname, join, resolve } from "node:path";
 import { formatError, UserError } from "../ir/error.ts";
@@ -31,12 +31,16 @@ export function loadConfig(file: string, overrides: readonly string[] = []): Con
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    const missing = !existsSync(file);
-    throw new UserError(missing ? "there is no such file" : `can't be read: ${(error as Error).message}`, {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const reasons: Readonly<Record<string, string>> = {
+      EACCES: "permission denied",
+      EISDIR: "this is a folder",
+      ENOENT: "there is no such file",
+      ENOTDIR: "there is no such file",
+    };
+    throw new UserError(reasons[code ?? ""] ?? `can't be read: ${message}`, {
       location: file,
-      ...(missing && {
-        remedy: "Give the path of a configuration file, for example: ithaca train config.yaml",
-      }),
+      remedy: "Give the path of a configuration file, for example: ithaca train config.yaml",
     });
   }
   return parseConfig(text, file, overrides);

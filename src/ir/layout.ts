@@ -162,3 +162,29 @@ export function layoutComplaints(text: string, types: readonly TensorType[]): La
   if (types.every((type) => type.dims.every((dim) => dim.axes.length === 0))) return [];
   return collect(parseRule(text), types).complaints;
 }
+
+/** One dimension as a rule sees it: its letter (the first of a group), how many letters it has, whether it must be whole. */
+export interface LetterDim {
+  readonly letter: string;
+  readonly group: number;
+  readonly whole: boolean;
+}
+
+/** The letters of every dimension of operands and results. */
+export function letters(
+  text: string,
+  types: readonly TensorType[],
+  results: readonly TensorType[],
+): { operands: LetterDim[][]; results: LetterDim[][] } {
+  const rule = parseRule(text);
+  const of = (dims: readonly TermDim[]) =>
+    dims.map((dim): LetterDim => ({ letter: dim.letters[0], group: dim.letters.length, whole: dim.whole }));
+  const operands = termsOf(
+    rule,
+    types.map((type) => type.dims.length),
+  );
+  return {
+    operands: operands.map(of),
+    results: rule.results.map((term, i) => of(align(term, results[i].dims.length))),
+  };
+}

@@ -2,7 +2,7 @@
  * @file Verifies a plan as a program is verified: any two steps that touch overlapping bytes, one of them writing, must
  * be ordered by their lane or by a wait. A plan with a race does not compile.
  */
-import { lanes, type Plan, type Slot, type Step } from "./plan.ts";
+import { type Loop, lanes, type Plan, type Slot, type Step } from "./plan.ts";
 
 export interface Race {
   readonly first: number;
@@ -53,24 +53,64 @@ function clocks(plan: Pick<Plan, "steps">): number[][] {
   return known;
 }
 
+type Parts = Pick<Plan, "steps" | "buffers" | "loops">;
+
 /**
- * All races of a plan. Also a race: a step that reads bytes which another value overwrote, that is, a buffer used
- * outside its lifetime (`first` to `last`), since the planner gave the bytes away.
+ * All races of a plan. Also races are: a buffer used outside its lifetime, since the planner gave the bytes away; one
+ * that is read before anything was written there; and a wait for one turn of a loop where all of them are meant.
  */
-export function findRaces(plan: Pick<Plan, "steps" | "buffers" | "loops">): Race[] {
-  return [...lifetimeFaults(plan), ...unorderedAccesses(plan), ...overlaps(plan)];
+export function findRaces(plan: Parts): Race[] {
+  return [...lifetimeFaults(plan), ...loopFaults(plan), ...unorderedAccesses(plan), ...overlaps(plan)];
 }
 
-function lifetimeFaults(plan: Pick<Plan, "steps" | "buffers" | "loops">): Race[] {
-  return plan.steps.flatMap((step) =>
-    [...step.inputs, ...step.outputs, ...(step.workspace ? [step.workspace] : [])].flatMap((slot): Race[] => {
+function lifetimeFaults(plan: Parts): Race[] {
+  const races: Race[] = [];
+  const written = new Set<number>();
+  for (const step of plan.steps) {
+    const outputs = [...step.outputs, ...(step.workspace ? [step.workspace] : [])];
+    for (const slot of [...step.inputs, ...outputs]) {
       const { persistent, first, last, offset, bytes } = plan.buffers[slot.buffer];
-      const loop =
-        step.loops.length > 0 ? plan.loops[step.loops[0]] : { first: step.index, last: step.index };
-      if (persistent || (first <= step.index && step.index <= last && first <= loop.last)) return [];
-      const message = `step ${step.index} uses %${slot.name}, whose bytes belong to it only from step ${first} to ${last}`;
-      return [{ first: step.index, second: step.index, bytes: [offset, offset + bytes], message }];
-    }),
+      const complain = (what: string) =>
+        races.push({
+          first: step.index,
+          second: step.index,
+          bytes: [offset, offset + bytes],
+          message: `step ${step.index} uses %${slot.name}, ${what}`,
+        });
+      if (persistent) continue;
+      if (step.index < first || last < step.index) {
+        complain(`whose bytes belong to it only from step ${first} to ${last}`);
+      }
+      // A turn begins where the last one ended: what comes from outside, or goes out, must not lose its bytes between.
+      const cut = step.loops.map((index) => plan.loops[index]).find((loop) => livesPartOf(loop, first, last));
+      if (cut) {
+        complain(
+          `which lives from step ${first} to ${last}, only a part of the loop from ${cut.first} to ${cut.last}`,
+        );
+      }
+      if (step.inputs.includes(slot) && !written.has(slot.buffer)) complain("which nothing has written yet");
+    }
+    for (const slot of outputs) written.add(slot.buffer);
+  }
+  return races;
+}
+
+/** Whether a lifetime crosses the border of a loop without covering the loop. */
+function livesPartOf(loop: Loop, first: number, last: number): boolean {
+  const inside = loop.first <= first && last <= loop.last;
+  const covers = first <= loop.first && loop.last <= last;
+  return !inside && !covers;
+}
+
+/** The n-th wait for an event needs n signals, so a step inside a loop and one outside can't wait for each other. */
+function loopFaults(plan: Parts): Race[] {
+  return plan.steps.flatMap((step) =>
+    step.waits
+      .filter((before) => plan.steps[before].loops.join() !== step.loops.join())
+      .map((before): Race => {
+        const message = `step ${step.index} (${step.lane}) waits for step ${before} (${plan.steps[before].lane}), but they turn in different loops`;
+        return { first: before, second: step.index, bytes: [0, 0], message };
+      }),
   );
 }
 
@@ -100,7 +140,7 @@ function overlaps(plan: Pick<Plan, "buffers">): Race[] {
   return races;
 }
 
-function unorderedAccesses(plan: Pick<Plan, "steps" | "buffers" | "loops">): Race[] {
+function unorderedAccesses(plan: Parts): Race[] {
   if (new Set(plan.steps.map((step) => step.lane)).size <= 1) return [];
   const clock = clocks(plan);
   const accesses = plan.steps.flatMap((step) => accessesOf(plan, step)).sort((a, b) => a.start - b.start);

@@ -1,9 +1,9 @@
 /** @file The one way to change a graph: handlers by op name, asked for every node in order, bodies included. */
 import { Builder, building, inferTypes } from "./build.ts";
-import type { Attrs, Graph, Node, Output, Region, Update, Value } from "./graph.ts";
+import type { Attrs, Graph, Node, Output, Param, Region, Update, Value } from "./graph.ts";
 import type { Widened } from "./op.ts";
 import { isOpName, type OpName, type ops, recordOf } from "./ops/index.ts";
-import { sameType } from "./type.ts";
+import { sameType, type TensorType } from "./type.ts";
 
 /** What a handler returns to leave its node as it is. */
 export const keep = Symbol("keep");
@@ -45,6 +45,27 @@ export function rewrite(graph: Graph, handlers: Handlers): Graph {
     nodes: builder.nodes,
     outputs: graph.outputs.map((output): Output => ({ ...output, value: lookup(env, output.value) })),
     updates: graph.updates.map((update): Update => ({ ...update, value: lookup(env, update.value) })),
+  };
+}
+
+/** The graph with other types for its parameters; everything that depends on them follows. */
+export function retype(graph: Graph, typeOf: (param: Param) => TensorType): Graph {
+  const params = graph.params.map((param): Param => {
+    const type = typeOf(param);
+    return sameType(type, param.value.type) ? param : { ...param, value: { name: param.value.name, type } };
+  });
+  if (params.every((param, i) => param === graph.params[i])) return graph;
+  const builder = new Builder(graph.mesh, namesOf(graph));
+  const env = new Map<Value, Value>(graph.params.map(({ value }, i) => [value, params[i].value]));
+  rewriteNodes(graph.nodes, env, builder, {});
+  return {
+    ...graph,
+    params,
+    nodes: builder.nodes,
+    outputs: graph.outputs.map((output): Output => ({ ...output, value: lookup(env, output.value) })),
+    updates: graph.updates.map(
+      ({ param, value }): Update => ({ param: lookup(env, param), value: lookup(env, value) }),
+    ),
   };
 }
 

@@ -93,6 +93,8 @@ function checkTyped(graph: Graph, complain: Parameters<Check>[1]): void {
   for (const value of [...graph.outputs, ...graph.updates].map((exit) => exit.value))
     use(scope, value, "", complain);
   for (const { param, value } of graph.updates) {
+    if (graph.outputs.some((output) => output.value === param))
+      complain(param.name, "", "is returned, but it is updated: return its new value");
     if (!sameType(param.type, value.type)) {
       complain(
         param.name,

@@ -47,7 +47,8 @@ function barDisplay({ maxSteps, firstStep }: ProgressOptions): ProgressDisplay {
       bar.update(metrics.step, { state: `${figures(metrics)}  ${left} left` });
     },
     message(text) {
-      process.stderr.write(`\r\x1b[K${text.replace(/\n?$/, "\n")}`);
+      // The bar has turned line wrapping off, and ends at the place that it saved.
+      process.stderr.write(`\r\x1b[K\x1b[?7h${text.replace(/\n?$/, "\n")}\x1b7\x1b[?7l`);
       bar.render();
     },
     stop: () => bar.stop(),

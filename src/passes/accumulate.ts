@@ -43,7 +43,10 @@ export const accumulate = definePass({
     const totals = graph.outputs.map(({ value }) => outer.unique(value.name));
     const start = building(outer, () =>
       graph.outputs.map(({ value: { name, type } }) =>
-        ops.constant({ dims: sizesOf(type), dtype: type.dtype }, { name: `${name}.0` }),
+        ops.constant(
+          { dims: sizesOf(type), dtype: type.dtype, partial: type.partial.join(".") },
+          { name: `${name}.0` },
+        ),
       ),
     );
     const body = bodyOf(graph);

@@ -23,7 +23,7 @@ const idOf = (index: number): string => `n${index}`;
 
 /**
  * Which node must run before which: makers before readers, and every reader of a parameter before the node that
- * overwrites it. Node i is called `n<i>`. The graph may be thousands of nodes deep, so walk it iteratively:
+ * overwrites it, where that is possible. Node i is called `n<i>`. The graph may be thousands of nodes deep, so walk it iteratively:
  * graphlib's own algorithms recurse.
  */
 export function dependencyGraph({ nodes, updates }: Pick<Order, "nodes" | "updates">): DependencyGraph {
@@ -44,10 +44,23 @@ export function dependencyGraph({ nodes, updates }: Pick<Order, "nodes" | "updat
   for (const { param, value } of updates) {
     const writer = maker.get(value);
     if (writer === undefined) continue;
+    // A reader that needs the new value too can't come first: then the value is made elsewhere and copied at the end.
     for (const reader of readers.get(param) ?? [])
-      if (reader !== writer) graph.setEdge(idOf(reader), idOf(writer));
+      if (!reaches(graph, idOf(writer), idOf(reader))) graph.setEdge(idOf(reader), idOf(writer));
   }
   return graph;
+}
+
+function reaches(graph: DependencyGraph, from: string, to: string): boolean {
+  const seen = new Set<string>();
+  const stack = [from];
+  for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
+    if (at === to) return true;
+    if (seen.has(at)) continue;
+    seen.add(at);
+    stack.push(...(graph.successors(at) ?? []));
+  }
+  return false;
 }
 
 /** The nodes in the order in which they run. */

@@ -79,6 +79,10 @@ const typed: Record<string, Case> = {
     "input %x : f32[4]\nparam %w : 3 x f32[4]\n%y = repeat %x, %w times=2 carry=1 : f32[4] {\nparam %a : f32[4]\nparam %b : f32[4]\nreturn %a\n}",
     "%y: repeat: operand 1 is a family of 3, the body runs 2 times",
   ],
+  "an output that is overwritten": [
+    "param %w : f32[4]\n%v = neg %w : f32[4]\nreturn out = %w\nupdate %w = %v",
+    "%w: is returned, but it is updated: return its new value",
+  ],
   "an update of another type": [
     "param %w : f32[4]\ninput %x : f32[2]\nupdate %w = %x",
     "%w: is f32[4] but its update %x is f32[2]",

@@ -181,6 +181,17 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
     { types: ["f[5, 3]", "f[5, 4]"], attrs: { dim: 1 } },
   ],
 
+  repeat_interleave: [
+    { types: ["f[4, 4, 8]"], attrs: { dim: 1, times: 2 } },
+    { types: ["f[3, 5, 7]"], attrs: { dim: 2, times: 3 } },
+    { types: ["f[2, 5]"], attrs: { dim: 0, times: 3 } },
+  ],
+  sum_groups: [
+    { types: ["f[4, 8, 8]"], attrs: { dim: 1, times: 2 } },
+    { types: ["f[3, 5, 9]"], attrs: { dim: 2, times: 3 } },
+    { types: ["f[6, 5]"], attrs: { dim: 0, times: 3 } },
+  ],
+
   rms_norm: [
     { types: ["f[4, 4, 8]", "f[8]"] },
     { types: ["f[3, 5, 7]", "f[7]"], attrs: { epsilon: 1e-5 } },

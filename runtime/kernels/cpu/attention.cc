@@ -29,7 +29,9 @@ struct Layout {
     panels = block / Engine::kPanel * group;
   }
 
-  std::size_t queries_bytes() const { return padded_bytes(panels * Engine::kPanel * depth, sizeof(typename Engine::Element)); }
+  std::size_t queries_bytes() const {
+    return padded_bytes(panels * Engine::kPanel * depth, sizeof(typename Engine::Element));
+  }
   std::size_t tile_bytes() const { return padded_bytes(Engine::kKeys * depth, sizeof(typename Engine::Element)); }
   std::size_t scores_bytes() const { return padded_bytes(Engine::kKeys * Engine::kPanel, sizeof(float)); }
   std::size_t out_bytes() const { return padded_bytes(panels * Engine::kPanel * depth, sizeof(float)); }

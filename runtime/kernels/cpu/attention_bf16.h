@@ -67,7 +67,8 @@ inline void multiply_dot(const bf16* a, std::int64_t lda, const bf16* b, std::in
       __m512 sum[8][2];
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i)
-        for (int j = 0; j < 2; ++j) sum[i][j] = accumulate ? _mm512_loadu_ps(to + i * ldc + j * 16) : _mm512_setzero_ps();
+        for (int j = 0; j < 2; ++j)
+          sum[i][j] = accumulate ? _mm512_loadu_ps(to + i * ldc + j * 16) : _mm512_setzero_ps();
       for (std::int64_t k = 0; k < depth; k += 2) {
         const auto first = __m512bh(_mm512_loadu_si512(right + k * ldb));
         const auto second = __m512bh(_mm512_loadu_si512(right + k * ldb + 32));
@@ -125,8 +126,8 @@ struct Bf16Engine {
   }
 
   // By columns: to[d][row], `ld` apart.
-  static void pack_transposed(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim, bf16* to,
-                              std::int64_t rows, std::int64_t ld, std::int64_t depth) {
+  static void pack_transposed(const bf16* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                              bf16* to, std::int64_t rows, std::int64_t ld, std::int64_t depth) {
     for (std::int64_t r = 0; r < rows; r += 32)
       for (std::int64_t d = 0; d < depth; d += 16) {
         IntVector block[16];

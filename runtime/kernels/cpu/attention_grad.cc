@@ -5,49 +5,20 @@
 //
 // A key head is the work of one thread where there are enough of them. Those left over are shared by all threads,
 // each with a range of the queries and a dK and dV of its own, summed in the end. Where sequences are long that
-// would take too much memory: there the threads share every group, each with a range of the tiles and a dQ of its own.
+// would take too much memory: there the threads share every group, each with a range of its tiles and a dQ of its
+// own.
 #include <omp.h>
 
 #include <cmath>
 
 #include "attention.h"
 #include "attention_engine.h"
+#include "attention_grad_layout.h"
 #include "attention_tiles.h"
 #include "vector.h"
 
 namespace ithaca::cpu {
 namespace {
-
-constexpr std::size_t kGroupBytes = std::size_t{1} << 20;  // scratch of a group of query blocks, about
-
-template <class Engine>
-struct GradLayout {
-  using Element = typename Engine::Element;
-  static constexpr std::int64_t kQueries = Engine::kGradQueries;
-  static constexpr std::int64_t kKeys = Engine::kGradKeys;
-
-  std::int64_t depth, group, blocks;  // blocks of queries that meet a tile of keys together
-
-  explicit GradLayout(const AttentionShape& shape)
-      : depth(Engine::padded(shape.head_dim)), group(shape.heads / shape.kv_heads) {
-    const auto fitting = static_cast<std::int64_t>(kGroupBytes / block_bytes());
-    const std::int64_t all = (shape.sequence_q + kQueries - 1) / kQueries * group;
-    blocks = std::max<std::int64_t>(1, std::min(std::max<std::int64_t>(2, fitting), all));
-  }
-
-  std::size_t operand_bytes() const { return padded_bytes(kQueries * depth, sizeof(Element)); }
-  std::size_t sum_bytes() const { return padded_bytes(kQueries * depth, sizeof(float)); }
-  std::size_t row_bytes() const { return padded_bytes(kQueries, sizeof(float)); }
-  std::size_t block_bytes() const { return 4 * operand_bytes() + sum_bytes() + 4 * row_bytes(); }
-  std::size_t keys_bytes() const { return padded_bytes(kKeys * depth, sizeof(Element)); }
-  std::size_t keys_sum_bytes() const { return padded_bytes(kKeys * depth, sizeof(float)); }
-  std::size_t scores_bytes() const { return padded_bytes(kKeys * kQueries, sizeof(float)); }
-  std::size_t probabilities_bytes() const { return padded_bytes(kKeys * kQueries, sizeof(Element)); }
-  std::size_t thread_bytes() const {
-    return static_cast<std::size_t>(blocks) * block_bytes() + 3 * keys_bytes() + 2 * keys_sum_bytes() +
-           2 * scores_bytes() + 3 * probabilities_bytes();
-  }
-};
 
 // How key heads are divided among threads; attention_grad_slots() counts accordingly.
 struct Division {
@@ -61,58 +32,6 @@ struct Division {
     by_queries = !is_long && alone < pairs;
   }
 };
-
-// A block of queries of one head, ready for products.
-template <typename Element>
-struct Block {
-  Element *query_columns, *query_rows, *out_columns, *out_rows;
-  float* dq;  // [depth][query]
-  float *lse, *delta;
-  std::int32_t *first, *last;
-};
-
-template <typename Element>
-struct Scratch {
-  Element *keys, *values, *transposed_keys;
-  float *dk, *dv;
-  float *scores, *d_scores;
-  Element *probabilities, *left, *right;
-};
-
-template <class Engine>
-Block<typename Engine::Element> block_at(const GradLayout<Engine>& layout, std::byte* area, std::int64_t index) {
-  using Element = typename Engine::Element;
-  Cursor cursor(area + static_cast<std::size_t>(index) * layout.block_bytes());
-  Block<Element> b;
-  b.query_columns = cursor.take<Element>(layout.operand_bytes());
-  b.query_rows = cursor.take<Element>(layout.operand_bytes());
-  b.out_columns = cursor.take<Element>(layout.operand_bytes());
-  b.out_rows = cursor.take<Element>(layout.operand_bytes());
-  b.dq = cursor.take<float>(layout.sum_bytes());
-  b.lse = cursor.take<float>(layout.row_bytes());
-  b.delta = cursor.take<float>(layout.row_bytes());
-  b.first = cursor.take<std::int32_t>(layout.row_bytes());
-  b.last = cursor.take<std::int32_t>(layout.row_bytes());
-  return b;
-}
-
-template <class Engine>
-Scratch<typename Engine::Element> scratch_at(const GradLayout<Engine>& layout, std::byte* area) {
-  using Element = typename Engine::Element;
-  Cursor cursor(area + static_cast<std::size_t>(layout.blocks) * layout.block_bytes());
-  Scratch<Element> s;
-  s.keys = cursor.take<Element>(layout.keys_bytes());
-  s.values = cursor.take<Element>(layout.keys_bytes());
-  s.transposed_keys = cursor.take<Element>(layout.keys_bytes());
-  s.dk = cursor.take<float>(layout.keys_sum_bytes());
-  s.dv = cursor.take<float>(layout.keys_sum_bytes());
-  s.scores = cursor.take<float>(layout.scores_bytes());
-  s.d_scores = cursor.take<float>(layout.scores_bytes());
-  s.probabilities = cursor.take<Element>(layout.probabilities_bytes());
-  s.left = cursor.take<Element>(layout.probabilities_bytes());
-  s.right = cursor.take<Element>(layout.probabilities_bytes());
-  return s;
-}
 
 // From scores S and dP of a tile to P and dS, in the layouts that the next products read.
 template <class Engine, bool Masked, bool Capped>
@@ -364,6 +283,7 @@ class KeyHeadGrad {
 // dk and dv of one key head from `count` slots, their rows divided among the team.
 template <typename T>
 void write_keys(const AttentionShape& shape, const std::byte* slots, int count, T* dk, T* dv, Team team) {
+  const std::size_t slot_bytes = attention_grad_slot_bytes(shape);
   const std::int64_t D = shape.head_dim, stride = shape.kv_heads * D, row_end = team.end(shape.sequence_kv);
   for (std::int64_t j = team.begin(shape.sequence_kv); j < row_end; ++j)
     for (T* to : {dk, dv}) {
@@ -371,7 +291,7 @@ void write_keys(const AttentionShape& shape, const std::byte* slots, int count, 
       const std::int64_t at = (to == dv ? shape.sequence_kv * D : 0) + j * D;
       std::fill_n(row, D, 0.0f);
       for (int slot = 0; slot < count; ++slot) {
-        const auto* sum = reinterpret_cast<const float*>(slots + static_cast<std::size_t>(slot) * attention_grad_slot_bytes(shape));
+        const auto* sum = reinterpret_cast<const float*>(slots + static_cast<std::size_t>(slot) * slot_bytes);
         for (std::int64_t d = 0; d < D; ++d) row[d] += sum[at + d];
       }
       for (std::int64_t d = 0; d < D; ++d) to[j * stride + d] = from_float<T>(row[d]);
@@ -387,7 +307,8 @@ void attend_grad(const AttentionShape& shape, const Arrays<T>& arrays, void* wor
   check_scratch(layout.thread_bytes(), attention_grad_thread_bytes(shape));
   auto* areas = static_cast<std::byte*>(workspace);
   std::byte* slots = areas + static_cast<std::size_t>(threads) * layout.thread_bytes();
-  const auto slot = [&](int index) { return slots + static_cast<std::size_t>(index) * attention_grad_slot_bytes(shape); };
+  const std::size_t slot_bytes = attention_grad_slot_bytes(shape);
+  const auto slot = [&](int index) { return slots + static_cast<std::size_t>(index) * slot_bytes; };
   const auto slot_sums = [&](int index) {
     auto* dk = reinterpret_cast<float*>(slot(index));
     return KeySums{dk, dk + shape.sequence_kv * shape.head_dim, shape.head_dim};

@@ -18,7 +18,8 @@ inline void check_shape(const AttentionShape& s, const std::int32_t* segments) {
   if (s.kv_heads <= 0 || s.heads % s.kv_heads != 0)
     fail("attention: ", s.heads, " query heads can't be shared evenly by ", s.kv_heads, " key heads");
   if (segments != nullptr && s.sequence_q != s.sequence_kv)
-    fail("attention: segments need as many keys as queries, not ", s.sequence_q, " queries and ", s.sequence_kv, " keys");
+    fail("attention: segments need as many keys as queries, not ", s.sequence_q, " queries and ", s.sequence_kv,
+         " keys");
   if (s.head_dim < 1 || s.head_dim > 256)
     fail("attention: heads of ", s.head_dim, " elements; 1 to 256 are supported");
   if (!(s.scale > 0.0f)) fail("attention: scale is ", s.scale, "; it must be positive");

@@ -48,7 +48,8 @@ inline float log(float x) {
   const std::int32_t bits = std::bit_cast<std::int32_t>(scaled);
   const std::int32_t exponent = (bits - 0x3f3504f3) >> 23;
   // The mantissa, in [sqrt(1/2), sqrt(2)), less one.
-  const float m = std::bit_cast<float>(bits - static_cast<std::int32_t>(static_cast<std::uint32_t>(exponent) << 23)) - 1.0f;
+  const auto power = static_cast<std::int32_t>(static_cast<std::uint32_t>(exponent) << 23);
+  const float m = std::bit_cast<float>(bits - power) - 1.0f;
   const float e = static_cast<float>(exponent) - (denormal ? 23.0f : 0.0f);
   float p = 7.0376836292e-2f;
   p = p * m - 1.1514610310e-1f;

@@ -22,10 +22,8 @@ namespace {
 
 constexpr std::int64_t kSide = 32;                // of the square of C in tile registers
 constexpr std::int64_t kTile = 16 * 32;           // elements of a tile: 16 lines of 64 bytes
-constexpr std::int64_t kDepth = 768;              // of a block, at most, where C keeps the sums,
-constexpr std::int64_t kDeep = 2048;              // and where scratch does
 constexpr std::int64_t kBlockElements = 1 << 19;  // of B's block
-constexpr std::int64_t kSumRows = 512;            // rows of f32 sums kept while a bf16 result is unfinished
+constexpr std::int64_t kSumRows = 1024;           // rows of f32 sums kept while a bf16 result is unfinished
 
 // One operand, seen as a list of lines (rows of A, columns of B) along which products are summed.
 struct Operand {
@@ -33,32 +31,36 @@ struct Operand {
   std::int64_t ld;
   bool along;  // a line's elements lie next to each other
 
-  const bf16* at(std::int64_t line, std::int64_t k) const { return along ? data + line * ld + k : data + k * ld + line; }
+  const bf16* at(std::int64_t line, std::int64_t k) const {
+    return along ? data + line * ld + k : data + k * ld + line;
+  }
 };
 
 // 32 lines by `depth` (of 32) as tiles of 16 lines by 32, a line of the tile 32 elements of one line of the operand.
 void pack_left(const Operand& a, std::int64_t line, std::int64_t lines, std::int64_t k, std::int64_t count,
                std::int64_t depth, bf16* to) {
+  if (a.along) {
+    // One line after the other, so that memory is read in order.
+    for (std::int64_t i = 0; i < kSide; ++i) {
+      bf16* row = to + i / 16 * kTile + i % 16 * 32;
+      for (std::int64_t d = 0; d < depth; d += 32, row += 2 * kTile) {
+        const std::int64_t elements = i < lines ? std::clamp<std::int64_t>(count - d, 0, 32) : 0;
+        const auto mask = static_cast<__mmask32>((std::uint64_t{1} << elements) - 1);
+        _mm512_store_si512(row, _mm512_maskz_loadu_epi16(mask, a.at(line + i, k + d)));
+      }
+    }
+    return;
+  }
   for (std::int64_t d = 0; d < depth; d += 32)
     for (std::int64_t half = 0; half < 2; ++half, to += kTile) {
       const std::int64_t present = std::clamp<std::int64_t>(lines - half * 16, 0, 16);
       const std::int64_t elements = std::clamp<std::int64_t>(count - d, 0, 32);
-      if (a.along) {
-        const auto mask = static_cast<__mmask32>((std::uint64_t{1} << elements) - 1);
-        for (int i = 0; i < 16; ++i) {
-          const __m512i row = i < present
-                                  ? _mm512_maskz_loadu_epi16(mask, a.at(line + half * 16 + i, k + d))
-                                  : _mm512_setzero_si512();
-          _mm512_store_si512(to + i * 32, row);
-        }
-      } else {
-        IntVector block[16];
-        for (int i = 0; i < 16; ++i)
-          block[i] = load_pairs(a.at(line + half * 16, k + d + 2 * i), a.ld, elements - 2 * i, 0, present);
-        transpose(block);
+      IntVector block[16];
+      for (int i = 0; i < 16; ++i)
+        block[i] = load_pairs(a.at(line + half * 16, k + d + 2 * i), a.ld, elements - 2 * i, 0, present);
+      transpose(block);
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) _mm512_store_si512(to + i * 32, __m512i(block[i]));
-      }
+      for (int i = 0; i < 16; ++i) _mm512_store_si512(to + i * 32, __m512i(block[i]));
     }
 }
 
@@ -79,9 +81,10 @@ void pack_right(const Operand& b, std::int64_t line, std::int64_t lines, std::in
 #pragma GCC unroll 16
         for (int i = 0; i < 16; ++i) _mm512_store_si512(to + i * 32, __m512i(block[i]));
       } else {
-        for (int i = 0; i < 16; ++i)
-          _mm512_store_si512(to + i * 32,
-                             __m512i(load_pairs(b.at(line + half * 16, k + d + 2 * i), b.ld, elements - 2 * i, 0, present)));
+        for (int i = 0; i < 16; ++i) {
+          const bf16* from = b.at(line + half * 16, k + d + 2 * i);
+          _mm512_store_si512(to + i * 32, __m512i(load_pairs(from, b.ld, elements - 2 * i, 0, present)));
+        }
       }
     }
 }
@@ -154,11 +157,15 @@ struct Product {
   bool accumulate;
   const bf16* bias;
 
+  // The depth of a block, at most. An f32 result holds its own sums between blocks; a bf16 one has to leave them in
+  // scratch, which is worth avoiding up to 2048.
+  std::int64_t deepest() const { return sizeof(O) == sizeof(float) ? 768 : K <= 2048 ? 2048 : 1024; }
+
   void run(const Rectangle& r) const {
-    constexpr std::int64_t kDeepest = sizeof(O) == sizeof(float) ? kDepth : kDeep;
-    const std::int64_t blocks = (K + kDeepest - 1) / kDeepest;
+    const std::int64_t blocks = (K + deepest() - 1) / deepest();
     const std::int64_t depth = round_up((K + blocks - 1) / blocks, 32);
-    const std::int64_t width = std::min(kBlockElements / depth / kSide * kSide, round_up(r.column_end - r.column, kSide));
+    const std::int64_t fitting = kBlockElements / depth / kSide * kSide;
+    const std::int64_t width = std::min(fitting, round_up(r.column_end - r.column, kSide));
     // Sums wait in scratch for the later blocks of K, unless C itself can hold them.
     const bool keep = blocks > 1 && (sizeof(O) != sizeof(float) || bias != nullptr);
     const std::int64_t height = keep ? kSumRows : round_up(r.row_end - r.row, kSide);

@@ -70,7 +70,8 @@ ITHACA_INLINE Vector exp2(Vector x) {
 #if defined(__AVX512F__)
   // Lanes left out of the last step: a denormal result there would cost a hundred cycles.
   const __mmask16 kept = _mm512_cmp_ps_mask(__m512(x), __m512(broadcast(-125.0f)), _CMP_NLT_UQ);
-  const Vector n = Vector(_mm512_maskz_roundscale_ps(kAllLanes, __m512(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  const Vector n = Vector(_mm512_maskz_roundscale_ps(kAllLanes, __m512(x), kNearest));
 #else
   x = max(broadcast(-160.0f), x);
   const Vector shifted = x + 12582912.0f;  // 1.5 * 2^23 leaves round(x) in the low bits

@@ -8,7 +8,7 @@ import type { OpName } from "../../ir/ops/index.ts";
 import { lanes, type Plan, printStep, type Slot, type Step } from "../../ir/plan.ts";
 import { type DType, localBytes, sizesOf } from "../../ir/type.ts";
 import { type ElementwiseKernel, elementwiseKernel, floatLiteral } from "./elementwise.ts";
-import { type Kernel, kernels } from "./kernels.ts";
+import { type EmitContext, type Kernel, kernels } from "./kernels.ts";
 
 export interface Source {
   /** File name within the build directory. */
@@ -123,7 +123,8 @@ function viewOf(plan: Plan, { threads, modelFlops }: EmitOptions): ProgramView {
   const constants = new Map<string, string>();
   const loops = new Map<string, ElementwiseKernel>();
   const events = eventsOf(plan);
-  const context = {
+  const context: FileContext = {
+    threads,
     floats(values: readonly number[]): string {
       const text = values.map(floatLiteral).join(", ");
       if (!constants.has(text)) constants.set(text, `kConstants${constants.size}`);
@@ -218,11 +219,10 @@ function pointer(slot: Slot, plan: Plan): string {
   return `${memory === "device" ? "d" : "h"}.${POINTERS[slot.type.dtype]}(${offset}${moves})`;
 }
 
-function callOf(
-  step: Step,
-  plan: Plan,
-  context: { floats(values: readonly number[]): string; loop(node: Node): string },
-): string {
+/** What the calls of one program share. */
+type FileContext = Pick<EmitContext, "threads" | "floats" | "loop">;
+
+function callOf(step: Step, plan: Plan, context: FileContext): string {
   const { node } = step;
   const kernel = kernels[node.op as OpName] as unknown as Kernel<"add">;
   return kernel.emit(node as never, {
@@ -231,6 +231,7 @@ function callOf(
     inputs: step.inputs.map((slot) => pointer(slot, plan)),
     outputs: step.outputs.map((slot) => pointer(slot, plan)),
     workspace: step.workspace ? pointer(step.workspace, plan) : "nullptr",
+    workspaceBytes: step.workspace ? plan.buffers[step.workspace.buffer].bytes : 0,
   });
 }
 

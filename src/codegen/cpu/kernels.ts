@@ -17,6 +17,9 @@ export interface EmitContext {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly workspace: string;
+  readonly workspaceBytes: number;
+  /** OpenMP threads per rank for which workspaces were planned. */
+  readonly threads: number;
   /** Names a constant array of floats that the generated file holds; equal arrays share a name. */
   floats(values: readonly number[]): string;
   /** Names the generated loop of an elementwise or fused node. */
@@ -259,6 +262,22 @@ export const kernels: { readonly [K in OpName]: Kernel<K> } = {
     },
   },
 
+  repeat_interleave: {
+    emit({ operands: [x], attrs: { dim, times } }, { inputs, outputs, mesh }) {
+      const sizes = localSizes(x.type, mesh);
+      const [outer, inner] = [product(sizes.slice(0, dim + 1)), product(sizes.slice(dim + 1))];
+      const all = [outer, times, inner];
+      return stridedCopy(inputs[0], [inner, 0, 1], outputs[0], strides(all), all, DTYPE_BYTES[x.type.dtype]);
+    },
+  },
+  sum_groups: {
+    emit({ operands: [x], attrs: { dim, times } }, { inputs, outputs, mesh }) {
+      const sizes = localSizes(x.type, mesh);
+      const [outer, inner] = [product(sizes.slice(0, dim + 1)) / times, product(sizes.slice(dim + 1))];
+      return `reduce_sum(${args(...inputs, `dims${list([outer, times, inner])}`, 3, 2, ...outputs)});`;
+    },
+  },
+
   rms_norm: {
     emit: ({ operands: [x], attrs: { epsilon } }, { inputs, outputs, mesh }) =>
       `rms_norm(${args(...inputs, ...outputs, ...rowsAndColumns(x.type, mesh), floatLiteral(epsilon))});`,
@@ -284,13 +303,20 @@ export const kernels: { readonly [K in OpName]: Kernel<K> } = {
     },
   },
   attention: {
-    emit: (node, { inputs, outputs, mesh, workspace }) =>
-      `attention(${args(attentionShape(node, mesh), ...inputs, ...outputs, workspace)});`,
+    emit(node, { inputs, outputs, mesh, workspace, workspaceBytes, threads }) {
+      const shape = attentionShape(node, mesh);
+      const check = `static_assert(attention_workspace_bytes(${shape}, ${threads}) <= ${workspaceBytes});`;
+      return `${check} attention(${args(shape, ...inputs, ...outputs, workspace)});`;
+    },
     workspaceBytes: attentionWorkspaceBytes,
   },
   attention_grad: {
-    emit: (node, { inputs, outputs, mesh, workspace }) =>
-      `attention_grad(${args(attentionShape(node, mesh), ...inputs, ...outputs, workspace)});`,
+    emit(node, { inputs, outputs, mesh, workspace, workspaceBytes, threads }) {
+      const shape = attentionShape(node, mesh);
+      const type = `ithaca::DType::${node.operands[0].type.dtype}`;
+      const check = `static_assert(attention_grad_workspace_bytes(${shape}, ${threads}, ${type}) <= ${workspaceBytes});`;
+      return `${check} attention_grad(${args(shape, ...inputs, ...outputs, workspace)});`;
+    },
     workspaceBytes: attentionGradWorkspaceBytes,
   },
   cross_entropy: {

@@ -1,6 +1,6 @@
 /**
- * @file Scratch memory of CPU kernels, in bytes. The kernels state how much they need (`xxx_workspace_bytes` beside each);
- * generated programs check at start that the plan's share is enough.
+ * @file Scratch memory of CPU kernels, in bytes: the formulas of the kernels' headers, where the planner can use them.
+ * The two can't drift apart: generated programs hold a static_assert for every workspace that is not a plain count.
  */
 import type { Node } from "../../ir/graph.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
@@ -10,18 +10,40 @@ export function rowBlocks(rows: number): number {
   return rows < 64 * 8 ? Math.ceil(rows / 8) : 64;
 }
 
-/** Tiles of queries, keys, values and scores of one thread: enough for a head of `width`. */
-function tileBytes(width: number): number {
-  return 2 ** 20 + 8192 * width;
+/** From this many keys on, threads share every key head. */
+const LONG_SEQUENCE = 16384;
+
+interface Heads {
+  readonly batch: number;
+  readonly sequence: number;
+  readonly width: number;
+  readonly keyHeads: number;
+  /** Query heads of each key head. */
+  readonly group: number;
+  /** `width` filled up to whole vectors. */
+  readonly depth: number;
 }
 
+function headsOf(node: Node, mesh: Mesh): Heads {
+  const [batch, sequence, heads, width] = localSizes(node.operands[0].type, mesh);
+  const keyHeads = localSizes(node.operands[1].type, mesh)[2];
+  return { batch, sequence, width, keyHeads, group: heads / keyHeads, depth: Math.ceil(width / 32) * 32 };
+}
+
+/** `attention_workspace_bytes` of runtime/kernels/cpu/attention.h. */
 export function attentionWorkspaceBytes(node: Node, mesh: Mesh, threads: number): number {
-  const [, , , width] = localSizes(node.operands[0].type, mesh);
-  return threads * tileBytes(width);
+  const { group, depth } = headsOf(node, mesh);
+  const rows = group > 8 ? 48 * group : 384;
+  return threads * (rows * (8 * depth + 16) + 768 * depth + 40960);
 }
 
-/** As the forward's, and f32 sums of dk and dv for the key heads that are under way. */
+/** `attention_grad_workspace_bytes`: blocks of each thread, and f32 sums of dk and dv for key heads under way. */
 export function attentionGradWorkspaceBytes(node: Node, mesh: Mesh, threads: number): number {
-  const [, sequence, , width] = localSizes(node.operands[0].type, mesh);
-  return threads * (2 * tileBytes(width) + 2 * (sequence + 256) * (width + 32) * 4);
+  const { batch, sequence, width, keyHeads, depth } = headsOf(node, mesh);
+  const isBf16 = node.operands[0].type.dtype === "bf16";
+  const perThread = Math.max(2 * (1920 * depth + 2048), 2 ** 20) + 1920 * depth + 188416;
+  const isUneven = (batch * keyHeads) % threads !== 0;
+  const isLong = threads > 1 && sequence >= LONG_SEQUENCE;
+  const slots = isLong ? (isBf16 ? 1 : 0) : isUneven || isBf16 ? threads : 0;
+  return threads * perThread + slots * Math.ceil((2 * sequence * width * 4) / 64) * 64;
 }

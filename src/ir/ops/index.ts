@@ -35,7 +35,17 @@ import { adamw } from "./optimizer.ts";
 import { rope, rope_table } from "./position.ts";
 import { broadcast, sum, sum_squares } from "./reduce.ts";
 import { checkpoint, fused, repeat, tile } from "./region.ts";
-import { concat, constant, merge_heads, pad, slice, split_heads, transpose } from "./shape.ts";
+import {
+  concat,
+  constant,
+  merge_heads,
+  pad,
+  repeat_interleave,
+  slice,
+  split_heads,
+  sum_groups,
+  transpose,
+} from "./shape.ts";
 
 /** Every op, by family. The keys are the names in the text, in the kernel tables and in C++. */
 export const ops = {
@@ -80,6 +90,8 @@ export const ops = {
   slice,
   pad,
   concat,
+  repeat_interleave,
+  sum_groups,
   // what a decoder is made of
   rms_norm,
   rms_norm_grad,

@@ -1,21 +1,24 @@
 /** @file Ops that move or rename elements: heads, transpose, slice, concat, and constants. */
-import { addInto, generate, reshape, slice as sliceArray, stridesOf, zeros } from "../array.ts";
+import { addInto, forEachIndex, generate, reshape, slice as sliceArray, stridesOf, zeros } from "../array.ts";
 import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import { dtypeOf, sizesOf, tensor } from "../type.ts";
+import { dtypeOf, elements, sizesOf, tensor } from "../type.ts";
 import { bytesOf } from "./cost.ts";
 
 const LETTERS = "abcdefghijklmn";
 
 export const constant = defineOp({
   name: "constant",
-  doc: "A tensor of sizes `dims` filled with `value`.",
+  doc: "A tensor of sizes `dims` filled with `value`; zeros may be a partial sum over the axes `partial` (`dp.sp`).",
   operands: [],
-  attrs: { value: 0, dims: [] as readonly number[], dtype: "f32" },
+  attrs: { value: 0, dims: [] as readonly number[], dtype: "f32", partial: "" },
   sharding: "moves",
-  infer: (_types, { dims, dtype }) => [tensor(dtypeOf(dtype), dims)],
+  infer: (_types, { value, dims, dtype, partial }) => {
+    if (partial !== "" && value !== 0) throw new UserError("a constant that is a partial sum must be 0");
+    return [{ ...tensor(dtypeOf(dtype), dims), partial: partial === "" ? [] : partial.split(".") }];
+  },
   gradient: (): Gradients => [],
   cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
   eval: (_arrays, { value }, [sizes]) => [generate(sizes, () => value)],
@@ -167,6 +170,63 @@ export const pad = defineOp({
       x,
       sizes.map((_, i) => (i === dim ? start : 0)),
     );
+    return [result];
+  },
+});
+
+export const repeat_interleave = defineOp({
+  name: "repeat_interleave",
+  doc: "Every index of dimension `dim` `times` times in a row: [0, 1] becomes [0, 0, 1, 1].",
+  operands: ["x"],
+  attrs: { dim: 0, times: 1 },
+  sharding: ({ dim }, [x]) => `${wholeAt(dim, x.dims.length)} -> ${wholeAt(dim, x.dims.length)}`,
+  infer: ([x], { dim, times }) => {
+    const sizes = sizesOf(x);
+    if (dim < 0 || dim >= sizes.length || times < 1)
+      throw new UserError(`dimension ${dim} of [${sizes.join(", ")}] can't be repeated ${times} times`);
+    return [
+      tensor(
+        x.dtype,
+        sizes.map((size, i) => (i === dim ? size * times : size)),
+      ),
+    ];
+  },
+  gradient: ({ attrs, grads: [dy] }): Gradients => [sum_groups(dy as Value, attrs)],
+  cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
+  eval: ([x], { dim, times }, [sizes]) => {
+    const strides = stridesOf(x.sizes);
+    const offset = (index: readonly number[]) =>
+      index.reduce((total, at, d) => total + (d === dim ? Math.floor(at / times) : at) * strides[d], 0);
+    return [generate(sizes, (index) => x.data[offset(index)])];
+  },
+});
+
+export const sum_groups = defineOp({
+  name: "sum_groups",
+  doc: "Sums of `times` indices in a row of dimension `dim`, in f32: the gradient of repeat_interleave.",
+  operands: ["x"],
+  attrs: { dim: 0, times: 1 },
+  sharding: ({ dim }, [x]) => `${wholeAt(dim, x.dims.length)} -> ${wholeAt(dim, x.dims.length)}`,
+  infer: ([x], { dim, times }) => {
+    const sizes = sizesOf(x);
+    if (dim < 0 || dim >= sizes.length || times < 1 || sizes[dim] % times !== 0) {
+      throw new UserError(`dimension ${dim} of [${sizes.join(", ")}] can't be summed in groups of ${times}`);
+    }
+    return [
+      tensor(
+        x.dtype,
+        sizes.map((size, i) => (i === dim ? size / times : size)),
+      ),
+    ];
+  },
+  gradient: ({ attrs, grads: [dy] }): Gradients => [repeat_interleave(dy as Value, attrs)],
+  cost: (types, _attrs, results) => ({ flops: elements(types[0]), bytes: bytesOf(types, results) }),
+  eval: ([x], { dim, times }, [sizes]) => {
+    const result = zeros(sizes);
+    forEachIndex(x.sizes, (index, flat) => {
+      const at = index.map((own, d) => (d === dim ? Math.floor(own / times) : own));
+      addInto(result, { sizes: at.map(() => 1), data: x.data.subarray(flat, flat + 1) }, at);
+    });
     return [result];
   },
 });

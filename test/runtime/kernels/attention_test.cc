@@ -89,9 +89,10 @@ void compare(const std::string& what, const cpu::AttentionShape& s, bool documen
         segments.push_back(static_cast<std::int32_t>(i < 3 ? 0 : i * (3 + b) / s.sequence_q + 1));
   const Reference want = attend(s, q, k, v, segments, d_out);
   const int threads = omp_get_max_threads();
-  Array<float> workspace(static_cast<std::int64_t>(
+  const std::size_t bytes =
       std::max(cpu::attention_workspace_bytes(s, threads),
-               cpu::attention_grad_workspace_bytes(s, threads, sizeof(T) == 4 ? DType::f32 : DType::bf16)) / 4 + 1), NAN);
+               cpu::attention_grad_workspace_bytes(s, threads, sizeof(T) == 4 ? DType::f32 : DType::bf16));
+  Array<float> workspace(static_cast<std::int64_t>(bytes / 4), NAN);
   Array<T> out(queries, NAN), dq(queries, NAN), dk(keys, NAN), dv(keys, NAN);
   Array<float> lse(s.batch * s.sequence_q * s.heads, NAN);
   const std::int32_t* seg = documents ? segments.data() : nullptr;

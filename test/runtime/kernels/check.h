@@ -70,7 +70,7 @@ void expect_close(const Array<T>& got, const std::vector<double>& want, double t
   double largest = 0.1, worst = 0.0;
   std::int64_t where = 0;
   bool comparable = true;
-  for (std::int64_t i = 0; i < got.size(); ++i) largest = std::max(largest, std::fabs(want[static_cast<std::size_t>(i)]));
+  for (const double x : want) largest = std::max(largest, std::fabs(x));
   for (std::int64_t i = 0; i < got.size(); ++i) {
     const double error = std::fabs(got.at(i) - want[static_cast<std::size_t>(i)]);
     if (!(error <= worst)) worst = error, where = i;

@@ -92,7 +92,8 @@ void copies() {
       {{200000}, {1}, {1}, 200000, 200000},
   };
   for (const Case& c : cases) {
-    std::vector<Element> source(static_cast<std::size_t>(c.source)), target(static_cast<std::size_t>(c.target), Element{77});
+    std::vector<Element> source(static_cast<std::size_t>(c.source));
+    std::vector<Element> target(static_cast<std::size_t>(c.target), Element{77});
     for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<Element>(i * 31 + 5);
     std::vector<Element> want = target;
     const int rank = static_cast<int>(c.dims.size());

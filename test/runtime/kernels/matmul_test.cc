@@ -10,7 +10,9 @@ void products(const std::string& how) {
   struct Size {
     std::int64_t M, N, K;
   };
-  for (const Size& s : {Size{1, 1, 1}, Size{7, 1, 3}, Size{1, 33, 17}, Size{77, 96, 200}, Size{129, 65, 1003}, Size{70, 1100, 40}, Size{64, 96, 1600}, Size{530, 17, 2080}, Size{40, 300, 1030}})
+  const Size sizes[] = {{1, 1, 1}, {7, 1, 3}, {1, 33, 17}, {77, 96, 200}, {129, 65, 1003},
+                        {70, 1100, 40}, {64, 96, 1600}, {530, 17, 2080}, {40, 300, 1030}};
+  for (const Size& s : sizes)
     for (int options = 0; options < 16; ++options) {
       if (s.K > 1000 && options % 7 != 0) continue;  // the reference is slow
       const bool ta = options & 1, tb = options & 2, accumulate = options & 4, with_bias = options & 8;

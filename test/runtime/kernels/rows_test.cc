@@ -11,7 +11,8 @@ template <typename T>
 void norms(std::int64_t R, std::int64_t C) {
   const std::string size = std::string(type_name<T>()) + " " + std::to_string(R) + "x" + std::to_string(C);
   const float eps = 1e-5f;
-  auto x = Array<T>::noise(R * C, 1), w = Array<T>::noise(C, 2), dy = Array<T>::noise(R * C, 3), r = Array<T>::noise(R * C, 4);
+  auto x = Array<T>::noise(R * C, 1), w = Array<T>::noise(C, 2);
+  auto dy = Array<T>::noise(R * C, 3), r = Array<T>::noise(R * C, 4);
   Array<T> y(R * C, NAN), dx(R * C, NAN), sum(R * C), y2(R * C), y3(R * C);
   Array<float> dw(C, NAN);
   Array<float> workspace(static_cast<std::int64_t>(cpu::rms_norm_grad_workspace_bytes(R, C) / 4), NAN);

@@ -1,0 +1,148 @@
+/**
+ * @file Ulysses sequence parallelism (Jacobs et al. 2023, arXiv:2309.14509): around an op that needs its sequence whole,
+ * another dimension is split instead.
+ *
+ *     %out, %lse = attention %q, %k, %v, %segments           : f32[1, 4096@sp, 32, 128], f32[1, 4096@sp, 32]
+ *
+ *   becomes
+ *
+ *     %q.1 = all_to_all %q axis=sp from=1 to=2               : f32[1, 4096, 32@sp, 128]
+ *     %k.1, %v.1                                               likewise
+ *     %segments.1 = all_gather %segments axis=sp dim=1       : i32[1, 4096]
+ *     %out.1, %lse.1 = attention %q.1, %k.1, %v.1, %segments.1
+ *     %out = all_to_all %out.1 axis=sp from=2 to=1           : f32[1, 4096@sp, 32, 128]
+ *
+ * Everything else in a transformer block works token by token and stays split. No op is known by name here: the sharding
+ * rule says which dimension must be whole (`s!`) and which others are free to be split. For attention that is the
+ * heads; key heads are groups (`g` of `(gr)`), and where their number does not divide, each is repeated for as many
+ * groups of query heads as need it, so that a rank gets just the key heads that its query heads read, and gradients are
+ * summed back. Where not even the query heads divide, heads of zeros fill up and are cut off behind the op.
+ *
+ * Each rank sends (sp-1)/sp of its own operands and results, which stays the same when the sequence and `sp` grow
+ * together. The gradient of an all_to_all is one too, so backward is split in the same way.
+ */
+import type { Graph, Node, Value } from "../ir/graph.ts";
+import { type LetterDim, letters } from "../ir/layout.ts";
+import { ops, recordOf } from "../ir/ops/index.ts";
+import { keep, type Replacement, rewrite } from "../ir/rewrite.ts";
+import { definePass } from "./pass.ts";
+
+export const ulysses = definePass({
+  name: "ulysses",
+  summary: "splits heads instead of the sequence around what needs its sequence whole",
+  numerics: "exact",
+  requires: [],
+  establishes: ["laid-out"],
+  options: { axis: "sp" },
+
+  run(graph, { axis }) {
+    const degree = graph.mesh.get(axis) ?? 1;
+    if (degree === 1) return graph;
+    return rewrite(graph, { any: (node, operands) => exchange(node, operands, axis, degree) }) as Graph;
+  },
+});
+
+/** The node between exchanges, or `keep` where nothing that must be whole is split over `axis`. */
+function exchange(node: Node, operands: readonly Value[], axis: string, degree: number): Replacement {
+  const record = recordOf(node.op);
+  const types = operands.map(({ type }) => type);
+  const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(node.attrs, types);
+  if (rule === "moves" || rule === "body") return keep;
+  const terms = letters(
+    rule,
+    types,
+    node.results.map(({ type }) => type),
+  );
+  const isSplit = (value: Value, dim: number) => value.type.dims[dim].axes.includes(axis);
+  const whole = terms.operands.flatMap((dims, i) =>
+    dims.filter((own, d) => own.whole && isSplit(operands[i], d)),
+  )[0]?.letter;
+  if (whole === undefined) return keep;
+
+  const other = freeLetter(terms.operands, operands, degree);
+  const groups = other === null ? null : plan(terms.operands, operands, other, degree);
+  const moved = operands.map((operand, i) => {
+    const from = terms.operands[i].findIndex((own, d) => own.letter === whole && isSplit(operand, d));
+    if (from < 0) return operand;
+    const to = terms.operands[i].findIndex((own) => own.letter === other);
+    if (to < 0 || groups === null) return ops.all_gather(operand, { axis, dim: from });
+    const filled = fill(operand, to, groups[i]);
+    return ops.all_to_all(filled, { axis, from, to });
+  });
+  const op = ops[node.op as "add"] as unknown as (...args: unknown[]) => Value | readonly Value[];
+  const results = [op(...moved, node.attrs)].flat() as Value[];
+  return results.map((result, i) => {
+    const to = terms.results[i].findIndex((own) => own.letter === whole);
+    const from = terms.results[i].findIndex((own) => own.letter === other);
+    if (to < 0 || from < 0) return result;
+    const back = ops.all_to_all(result, { axis, from, to });
+    const size = node.results[i].type.dims[from].size;
+    return back.type.dims[from].size === size ? back : ops.slice(back, { dim: from, start: 0, length: size });
+  });
+}
+
+/** The letter to split instead: free everywhere, and in as many operands as possible; the longest of those. */
+function freeLetter(
+  terms: readonly (readonly LetterDim[])[],
+  operands: readonly Value[],
+  degree: number,
+): string | null {
+  const all = terms.flat();
+  const free = [...new Set(all.map(({ letter }) => letter))].filter(
+    (letter) => !all.some((own) => own.letter === letter && own.whole),
+  );
+  const count = (letter: string) => terms.filter((dims) => dims.some((own) => own.letter === letter)).length;
+  const size = (letter: string) =>
+    Math.max(
+      ...terms.map(
+        (dims, i) => operands[i].type.dims[dims.findIndex((own) => own.letter === letter)]?.size ?? 0,
+      ),
+    );
+  const isOpen = (letter: string) =>
+    terms.every((dims, i) =>
+      dims.every((own, d) => own.letter !== letter || operands[i].type.dims[d].axes.length === 0),
+    );
+  const candidates = free.filter((letter) => isOpen(letter) && size(letter) > 1);
+  candidates.sort((a, b) => score(b) - score(a) || count(b) - count(a) || size(b) - size(a));
+  function score(letter: string): number {
+    const grouped = all.some((own) => own.letter === letter && own.group > 1);
+    return grouped ? 2 : size(letter) % degree === 0 ? 1 : 0;
+  }
+  return candidates[0] ?? null;
+}
+
+/** How often each index of an operand's dimension is repeated, and to what size it is then filled up with zeros. */
+interface Filling {
+  readonly times: number;
+  readonly size: number;
+}
+
+/** Makes the number of groups divide: by repeating them within the grouped dimension, and then by filling up. */
+function plan(
+  terms: readonly (readonly LetterDim[])[],
+  operands: readonly Value[],
+  letter: string,
+  degree: number,
+): Filling[] {
+  const sizes = terms.map(
+    (dims, i) => operands[i].type.dims[dims.findIndex((own) => own.letter === letter)]?.size ?? 0,
+  );
+  const longest = Math.max(...sizes);
+  const groups = Math.min(...sizes.filter((size) => size > 0));
+  const ratio = longest / groups;
+  const repeats = Array.from({ length: ratio }, (_, i) => i + 1).find(
+    (times) => ratio % times === 0 && (groups * times) % degree === 0,
+  );
+  if (repeats !== undefined)
+    return sizes.map((size) => ({
+      times: size === groups ? repeats : 1,
+      size: size === groups ? groups * repeats : size,
+    }));
+  const filled = Math.ceil(longest / degree) * degree;
+  return sizes.map((size) => ({ times: size === 0 ? 1 : longest / size, size: filled }));
+}
+
+function fill(x: Value, dim: number, { times, size }: Filling): Value {
+  const repeated = times === 1 ? x : ops.repeat_interleave(x, { dim, times });
+  return repeated.type.dims[dim].size === size ? repeated : ops.pad(repeated, { dim, start: 0, size });
+}
