@@ -12,6 +12,7 @@ import type { Graph } from "./ir/graph.ts";
 import { type Plan, printBytes, printPlan } from "./ir/plan.ts";
 import { print } from "./ir/print.ts";
 import { findRaces } from "./ir/race.ts";
+import type { Mesh } from "./ir/type.ts";
 import { trainingPipeline } from "./passes/pipeline.ts";
 import { planMemory } from "./passes/plan-memory.ts";
 import { runPipeline, type Stage } from "./passes/run.ts";
@@ -54,7 +55,8 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
     config: model.config,
     name: basename(model.file, ".ts"),
     batch: config.micro_batch_size * config.parallel.data,
-    sequence: config.sequence_length,
+    sequence: paddedSequence(config),
+    mesh: meshOf(config),
   });
   clock.lap("frontend");
   const { stages, plan } = choose(graph, config, options.stopAfter);
@@ -81,6 +83,20 @@ export function planOf(graph: Graph, threads: number): Plan {
   const [race] = findRaces(plan);
   if (race) throw new Error(`the plan has a race: ${race.message}`);
   return plan;
+}
+
+/** The mesh of a run: axes of degree 1 are left out. Ranks of one sample's sequence are neighbours. */
+function meshOf({ parallel }: Config): Mesh {
+  const axes: [string, number][] = [
+    ["dp", parallel.data],
+    ["sp", parallel.sequence],
+  ];
+  return new Map(axes.filter(([, degree]) => degree > 1));
+}
+
+/** The sequence as the program sees it: filled up so that it can be shared evenly. The data reader masks the rest. */
+function paddedSequence({ sequence_length, parallel }: Config): number {
+  return Math.ceil(sequence_length / parallel.sequence) * parallel.sequence;
 }
 
 interface Choice {

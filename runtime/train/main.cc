@@ -111,7 +111,11 @@ int run_main(int argc, char** argv) {
   check_machine(run, spec);
   require_writable_directory(run.output_dir);
   if (run.snapshot_every > 0) require_writable_directory(run.output_dir + "/snapshots");
-  run.data.sequence_length = sequence_length(spec);
+  if (run.data.sequence_length == 0) run.data.sequence_length = sequence_length(spec);
+  if (run.data.sequence_length > sequence_length(spec)) {
+    throw Error("the run file asks for samples of " + std::to_string(run.data.sequence_length) +
+                " tokens, the program was compiled for " + std::to_string(sequence_length(spec)) + "; compile it again");
+  }
   const TokenData data(run.data);
   catch_signals();
   const LoopResult result = train(run, spec, data, arguments.progress);

@@ -102,6 +102,7 @@ RunFile read_run_file(const std::string& path) {
   run.data.token_bytes = dtype == "uint16" ? 2 : 4;
   run.data.documents = data.text("documents", "");
   run.data.vocab_size = keys.whole("vocab_size", 1);
+  run.data.sequence_length = keys.whole("sequence_length", 0, 0);
   if (run.data.vocab_size > std::numeric_limits<std::int32_t>::max()) keys.refuse("vocab_size", "below 2^31");
 
   run.weights = keys.texts("weights");

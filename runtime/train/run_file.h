@@ -11,7 +11,7 @@
 namespace ithaca {
 
 struct RunFile {
-  DataOptions data;  // sequence_length comes from the program
+  DataOptions data;  // sequence_length 0: as long as the program's
   std::vector<std::string> weights;  // none: the program's own initial values
   std::uint64_t seed = 0;
   std::string output_dir;

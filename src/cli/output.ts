@@ -1,6 +1,7 @@
 /** @file What commands print: results on standard output, everything else on standard error. */
 import { Command } from "commander";
 import { createColors } from "picocolors";
+import { cacheDir } from "../cache.ts";
 import { BuildError } from "../codegen/build.ts";
 import { formatError, UserError } from "../ir/error.ts";
 
@@ -40,6 +41,30 @@ export function printJson(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
+/** Where a file system can refuse at any time: what each reason means. */
+const refusals: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EDQUOT: "the disk quota is used up",
+  ENOSPC: "no space left on the device",
+  ENOTDIR: "a part of the path is a file",
+  EPERM: "permission denied",
+  EROFS: "the file system is read-only",
+};
+
+/** What a file system refused, as an error of the user's; undefined for any other error. */
+function fileTrouble(error: unknown): UserError | undefined {
+  const { code = "", path, dest, syscall } = (error ?? {}) as NodeJS.ErrnoException & { dest?: string };
+  // Of folders that mkdir makes on the way to one, Node says only this.
+  const reason = code === "ENOENT" && syscall === "mkdir" ? "the folder can't be made" : refusals[code];
+  if (reason === undefined) return undefined;
+  const place = (dest ?? path)?.replace(/\.\d+\.\d+\.tmp$/, "");
+  const isFull = code === "ENOSPC" || code === "EDQUOT";
+  return new UserError(reason, {
+    ...(place !== undefined && { location: place }),
+    remedy: `${isFull ? "Make room, or choose" : "Choose"} another place: output_dir in the configuration, or ITHACA_CACHE (now ${cacheDir()}) for what is kept from run to run.`,
+  });
+}
+
 /** What is printed about an error; for one that isn't the user's, also what to do with it. */
 export function explain(error: unknown): string {
   const colors = createColors(process.stderr.isTTY === true);
@@ -52,8 +77,8 @@ export function explain(error: unknown): string {
       "Ithaca: please report it with the lines above and the configuration.",
     ].join("\n");
   }
-  const { code, path, dest } = (error ?? {}) as NodeJS.ErrnoException & { dest?: string };
-  if (code === "ENOSPC") return colors.red(`no space left on the device for ${dest ?? path ?? "a file"}`);
+  const trouble = fileTrouble(error);
+  if (trouble) return explain(trouble);
   return [
     colors.red("ithaca: internal error"),
     error instanceof Error ? (error.stack ?? error.message) : String(error),

@@ -13,8 +13,6 @@ export interface Unavailable {
 
 export const unavailable: readonly Unavailable[] = [
   wants("target", "training on GPUs", "cpu", (c) => c.target === "cuda"),
-  wants("parallel.sequence", "sequence parallelism", "1", (c) => c.parallel.sequence > 1),
-  wants("parallel.data", "data parallelism", "1", (c) => c.parallel.data > 1),
   wants("parallel.zero_stage", "ZeRO", "0", (c) => c.parallel.zero_stage !== 0),
   wants("parallel.comm", "ranks on several hosts", "local", (c) => c.parallel.comm !== "local"),
   wants("memory.tiled_mlp", "a tiled MLP", "auto", (c) => isOn(c.memory.tiled_mlp)),

@@ -22,6 +22,8 @@ export interface DataSource {
   /** Needed for text. */
   readonly tokenizer: string | null;
   readonly text_field: string;
+  /** Tokens that there must be at least; any number will do where it isn't given. */
+  readonly sequence_length?: number;
 }
 
 /** Told the fraction that is done while text is tokenised. */
@@ -49,10 +51,16 @@ export async function prepareData(
   const folder = join(cacheDir(), "tokens", await contentKey(source, source.tokenizer));
   await makeOnce(folder, (temporary) => tokenise(source, source.tokenizer as string, temporary, onProgress));
   await prune(join(cacheDir(), "tokens"), 20);
-  const largest = JSON.parse(await readFile(join(folder, "summary.json"), "utf8")) as Summary;
-  if (vocabSize !== undefined && largest.largest_id >= vocabSize) {
+  const summary = JSON.parse(await readFile(join(folder, "summary.json"), "utf8")) as Summary;
+  if (summary.tokens < (source.sequence_length ?? 0)) {
+    throw new UserError(`the text has ${summary.tokens} tokens, a sample needs ${source.sequence_length}`, {
+      location: source.data,
+      remedy: "Add data or lower sequence_length.",
+    });
+  }
+  if (vocabSize !== undefined && summary.largest_id >= vocabSize) {
     throw new UserError(
-      `the tokenizer gives ids up to ${largest.largest_id}, the model's vocabulary has ${vocabSize}`,
+      `the tokenizer gives ids up to ${summary.largest_id}, the model's vocabulary has ${vocabSize}`,
       { location: source.tokenizer, remedy: "Use the tokenizer that belongs to the model." },
     );
   }
@@ -147,8 +155,14 @@ export function tokenType(path: string, vocabSize = 2 ** 20): "uint16" | "uint32
   const bytes = readSync(file, sample, 0, sample.length, 0);
   closeSync(file);
   const wide = new Uint32Array(sample.buffer, sample.byteOffset, bytes >> 2);
-  if (bytes % 4 === 0 && wide.every((id) => id < vocabSize)) return "uint32";
   const narrow = new Uint16Array(sample.buffer, sample.byteOffset, bytes >> 1);
+  // Few ids beyond the vocabulary are a mistake in the data, and will be reported as such; many are another type.
+  const beyond = (ids: ArrayLike<number>) => {
+    let count = 0;
+    for (let i = 0; i < ids.length; i++) if ((ids[i] as number) >= vocabSize) count += 1;
+    return count / Math.max(1, ids.length);
+  };
+  const wideBeyond = bytes % 4 === 0 ? beyond(wide) : 1;
   const zeros = narrow.reduce((count, id, i) => count + (i % 2 === 1 && id === 0 ? 1 : 0), 0);
-  return narrow.every((id) => id < vocabSize) && zeros * 4 < narrow.length ? "uint16" : "uint32";
+  return wideBeyond > 0.5 && beyond(narrow) < wideBeyond && zeros * 4 < narrow.length ? "uint16" : "uint32";
 }

@@ -31,8 +31,11 @@ export class JsonFile {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       const position = /position (\d+)/.exec(message)?.[1];
-      const at = position === undefined ? this.text.length : Number(position);
-      throw this.#errorAt(at, `this is not JSON: ${message.replace(/ in JSON at position.*$/s, "")}`);
+      const at = position === undefined ? wrongToken(this.text) : Number(position);
+      const what = message
+        .replace(/ in JSON at position.*$/s, "")
+        .replace(/^(Unexpected token '.+?'), .*$/s, "$1");
+      throw this.#errorAt(at, `this is not JSON: ${what}`);
     }
   }
 
@@ -56,6 +59,25 @@ export class JsonFile {
       ...(remedy && { remedy }),
     });
   }
+}
+
+/** Where the first token is that JSON can't have, which V8 doesn't say; the end of the text if that is what is wrong. */
+function wrongToken(text: string): number {
+  const isWrong = (start: string) => {
+    try {
+      JSON.parse(start);
+      return false;
+    } catch (error) {
+      return error instanceof Error && error.message.startsWith("Unexpected token");
+    }
+  };
+  let [low, high] = [0, text.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (isWrong(text.slice(0, middle + 1))) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 function read(path: string): string {

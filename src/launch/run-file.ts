@@ -17,6 +17,8 @@ export interface RunFile {
   readonly config_json: string;
   readonly extra_files: readonly string[];
   readonly vocab_size: number;
+  /** Tokens of a sample; the program's own sequence may be longer, to divide among ranks. */
+  readonly sequence_length: number;
   readonly max_steps: number;
   readonly learning_rate: number;
   readonly lr_scheduler_type: "constant" | "linear" | "cosine";
@@ -50,6 +52,7 @@ export async function runFile(
     config_json: configJson,
     extra_files: extraFiles(config, model),
     vocab_size: vocabularySize(model),
+    sequence_length: config.sequence_length,
     max_steps: config.max_steps,
     learning_rate: config.learning_rate,
     lr_scheduler_type: config.lr_scheduler_type,

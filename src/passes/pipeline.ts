@@ -6,8 +6,11 @@ import { fuse } from "./fuse.ts";
 import { optimizer } from "./optimizer.ts";
 import type { Pass, PassOptions } from "./pass.ts";
 import { precision } from "./precision.ts";
+import { reduce } from "./reduce.ts";
+import { shard } from "./shard.ts";
 import { simplify } from "./simplify.ts";
 import { tileLoss } from "./tile-loss.ts";
+import { ulysses } from "./ulysses.ts";
 import { unroll } from "./unroll.ts";
 
 export interface PipelineEntry {
@@ -45,6 +48,8 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
     entry(precision, "types decide sizes, so everything after it sees the bytes that will be", {
       dtype: options.precision === "bf16" ? "bf16" : "f32",
     }),
+    entry(shard, "layouts of the inputs decide every layout after"),
+    entry(ulysses, "needs to see which op has its sequence split; while layers are rolled up, once for all"),
     entry(checkpoint, "before unroll: a layer is still one thing, and can be recomputed as one", {
       policy: options.checkpointing,
     }),
@@ -64,6 +69,7 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
     entry(accumulate, "wraps forward and backward, but not the optimizer", {
       steps: options.gradientAccumulationSteps,
     }),
+    entry(reduce, "behind accumulate: ranks exchange gradients once a step"),
     entry(optimizer, "needs the gradients of the whole batch", {
       beta1: options.beta1,
       beta2: options.beta2,

@@ -43,7 +43,24 @@ export function schedule(graph: Graph, target: Target): Plan {
 function laneOf(node: Node): Lane {
   if (node.op === "offload") return "to_host";
   if (node.op === "reload") return "to_device";
-  return recordOf(node.op).sharding === "moves" && node.operands.length > 0 ? "comm" : "compute";
+  return isCollective(node) ? "comm" : "compute";
+}
+
+function isCollective(node: Node): boolean {
+  return (
+    recordOf(node.op).sharding === "moves" &&
+    node.operands.length > 0 &&
+    node.op !== "offload" &&
+    node.op !== "reload"
+  );
+}
+
+/** Whether a collective stands inside a loop. */
+function loopsCommunicate(nodes: readonly Node[], inLoop = false): boolean {
+  return nodes.some((node) => {
+    const loop = inLoop || node.op === "repeat" || node.op === "tile";
+    return (inLoop && isCollective(node)) || (node.body !== null && loopsCommunicate(node.body.nodes, loop));
+  });
 }
 
 type Slots = Map<Value, Slot>;
@@ -59,10 +76,16 @@ class Scheduler {
   /** Reads still to come of each buffer; a buffer at zero may be overwritten. */
   readonly #reads = new Map<number, number>();
   readonly #gradients: ReadonlySet<Value>;
+  /**
+   * A communicator takes one call at a time, in the same order on every rank. Where a loop communicates, whose turns are
+   * not ordered between lanes, all collectives stay on `compute`.
+   */
+  readonly #hasCommLane: boolean;
 
   constructor(graph: Graph, target: Target) {
     this.#graph = graph;
     this.#target = target;
+    this.#hasCommLane = !loopsCommunicate(graph.nodes);
     this.#gradients = new Set(graph.nodes.flatMap((node) => (node.op === "adamw" ? [node.operands[1]] : [])));
   }
 
@@ -230,7 +253,7 @@ class Scheduler {
       this.#touch(slot.buffer, index);
     this.#steps.push({
       index,
-      lane: laneOf(node),
+      lane: isCollective(node) && !this.#hasCommLane ? "compute" : laneOf(node),
       node,
       inputs,
       outputs,

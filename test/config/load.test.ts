@@ -243,20 +243,20 @@ describe("a file with a mistake", () => {
   });
 
   test("asks for what this version does not have", () => {
-    expect(message(`${minimal}parallel: { sequence: 2 }\n`)).toMatchInlineSnapshot(`
-      "config.yaml:7:23: not available yet: sequence parallelism
+    expect(message(`${minimal}parallel: { zero_stage: 2 }\n`)).toMatchInlineSnapshot(`
+      "config.yaml:7:25: not available yet: ZeRO
         5 | max_steps: 20
         6 | learning_rate: 1.0e-3
-      > 7 | parallel: { sequence: 2 }
-          |                       ^
+      > 7 | parallel: { zero_stage: 2 }
+          |                         ^
         8 |
-        This version has parallel.sequence: 1 only."
+        This version has parallel.zero_stage: 0 only."
     `);
     expect(message(minimal, "target=cuda")).toMatchInlineSnapshot(`
       "--set target=cuda: not available yet: training on GPUs
         This version has target: cpu only."
     `);
-    for (const option of ["comm=mpi", "data=2", "zero_stage=3"]) {
+    for (const option of ["comm=mpi", "zero_stage=3"]) {
       expect(message(minimal, `parallel.${option}`)).toMatch(/^--set parallel\.\S+: not available yet: /);
     }
     for (const option of ["tiled_mlp=4", "activation_offload=host", "optimizer_offload=host"]) {

@@ -106,6 +106,11 @@ describe("numbers do not depend on how the work is split", () => {
   test.each([
     ["a tiled loss", { memory: { tiled_loss: 7 } }],
     ["one thread", { threads: 1 }],
+    ["a sequence shared by two ranks", { parallel: { sequence: 2 }, threads: 1 }],
+    [
+      "a sequence shared by four ranks, which neither 770 tokens nor 6 heads divide by",
+      { parallel: { sequence: 4 }, threads: 1 },
+    ],
   ])("%s", async (_, settings) => {
     const { metrics } = await run("llama", golden, "fp32", settings);
     expectClose(metrics, golden.fp32, 2e-5, 1e-4);

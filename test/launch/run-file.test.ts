@@ -55,6 +55,7 @@ test("all of it", async () => {
     config_json: at("model/config.json"),
     extra_files: [at("model/tokenizer.json"), at("model/generation_config.json")],
     vocab_size: 1003,
+    sequence_length: 8,
     max_steps: 20,
     learning_rate: 1e-3,
     lr_scheduler_type: "constant",

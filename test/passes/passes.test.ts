@@ -1,6 +1,6 @@
 /**
  * @file Pass tests as text. CASE.ir says in its comments what it shows and what to run; CASE.diff, blessed by a person, is
- * the change that the one pass makes. BLESS=1 writes the diffs anew.
+ * the change that the one pass makes. BLESS=1 writes the diffs anew. A case with `# error: ...` is refused with that.
  *
  * With each case comes for free: the graph verifies before and after, as far as properties are claimed; its text reads
  * back; the numbers are kept as the pass promises; and a second run of the pass has nothing to do.
@@ -10,6 +10,7 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { lineDiff } from "../../src/cli/diff.ts";
+import { formatError, UserError } from "../../src/ir/error.ts";
 import type { AttrValue } from "../../src/ir/graph.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { print } from "../../src/ir/print.ts";
@@ -58,6 +59,17 @@ function caseOf(path: string) {
   return { comments, graph, pass, options: optionsOf(words, pass) };
 }
 
+/** The error a user sees, on one line: place, what is wrong, what to do. */
+function messageOf(run: () => void): string {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof UserError) return formatError(error).replace(/\n */g, " | ");
+    throw error;
+  }
+  return "nothing was wrong";
+}
+
 describe.each(folders.map(({ name }) => name))("%s", (name) => {
   const cases = readdirSync(join(folder, name)).filter((file) => file.endsWith(".ir"));
   test.each(cases.map((file) => basename(file, ".ir")))("%s", (title) => {
@@ -68,6 +80,11 @@ describe.each(folders.map(({ name }) => name))("%s", (name) => {
     );
     expect(verify(graph, ["typed", ...pass.requires]).map(printComplaint)).toEqual([]);
 
+    const refusal = comments.find((line) => line.startsWith("# error: "))?.slice("# error: ".length);
+    if (refusal !== undefined) {
+      expect(messageOf(() => pass.run(graph, options as never))).toBe(refusal);
+      return;
+    }
     const after = pass.run(graph, options as never);
     const complaints = verify(after, ["typed", ...pass.requires, ...pass.establishes]);
     expect(complaints.map(printComplaint)).toEqual([]);

@@ -49,7 +49,8 @@ class TokenData {
 
   // One row's part [begin, begin + count) of a sample. labels[t] is the next token of the same document, -100 at the
   // end of a document and of the sample. Positions restart, and segments count from 0, at documents that start inside the
-  // sample. Throws Error for a token outside the vocabulary, with its index.
+  // sample. Beyond the end of the sample stands padding: token 0 without a label, in a document of its own. Throws
+  // Error for a token outside the vocabulary, with its index.
   void fill(std::int64_t sample, std::int64_t begin, std::int64_t count, std::int32_t* input_ids,
             std::int32_t* labels, std::int32_t* position_ids, std::int32_t* segments) const;
   // Throws as fill() would for the first `count` samples from `first`, so that a bad token stops a run at its start.

@@ -10,6 +10,7 @@
 #include "copy.h"
 #include "elementwise.h"
 #include "embedding.h"
+#include "exchange.h"
 #include "loss.h"
 #include "matmul.h"
 #include "norm.h"

@@ -199,7 +199,8 @@ void load_weights(Executor& executor, const std::vector<std::string>& paths) {
     if (!place.tensor) {
       throw Error(std::string("the weights have no tensor \"") + tensor->name + "\" of shape " + shape_text(*tensor) +
                   "; looked in " + paths.front() +
-                  (paths.size() > 1 ? " and " + std::to_string(paths.size() - 1) + " more" : ""));
+                  (paths.size() > 1 ? " and " + std::to_string(paths.size() - 1) + " more" : "") +
+                  ". They are incomplete, or belong to another configuration");
     }
     read_share(executor, *tensor, place);
   }
@@ -256,6 +257,10 @@ void save_snapshot(const Executor& executor, Comm* world, const std::string& pla
 
 Progress load_snapshot(Executor& executor, const std::string& directory) {
   const std::string state_path = (fs::path(directory) / "snapshot.json").string();
+  if (!fs::exists(state_path)) {
+    throw Error(directory + " has no snapshot.json; a snapshot is a folder that a run with snapshot_every wrote to " +
+                "output_dir/snapshots");
+  }
   Progress progress;
   try {
     const json state = json::parse(read_text(state_path));

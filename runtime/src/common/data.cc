@@ -95,6 +95,14 @@ void TokenData::fill(std::int64_t sample, std::int64_t begin, std::int64_t count
   };
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t t = first + begin + i;
+    if (t >= end) {  // what fills up a sample so that it divides among ranks: a document of its own, without labels
+      pass_starts(end - 1);
+      input_ids[i] = 0;
+      labels[i] = -100;
+      position_ids[i] = static_cast<std::int32_t>(t - end);
+      segments[i] = segment + 1;
+      continue;
+    }
     pass_starts(t);
     const bool document_ends = next != starts_end_ && static_cast<std::int64_t>(*next) == t + 1;
     input_ids[i] = token(t);

@@ -19,6 +19,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
+constexpr std::uint64_t kGitLfsStart = 0x206e6f6973726576;  // "version "
 constexpr std::int64_t kChunk = 65536;                  // elements converted at a time
 
 const std::map<std::string, std::uint64_t>& stored_bytes() {
@@ -114,10 +115,13 @@ std::string place_text(const std::vector<std::int64_t>& shape, std::int64_t inde
 SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(path)) {
   const std::uint64_t file_bytes = file_.size();
   if (file_bytes < 8) {
-    throw Error(path + " has " + std::to_string(file_bytes) + " bytes; a safetensors file has at least 8");
+    throw Error(path + " has " + std::to_string(file_bytes) + " bytes, a safetensors file has at least 8; it is truncated");
   }
   std::uint64_t header_bytes = 0;
   file_.read_at(0, &header_bytes, 8);
+  if (header_bytes == kGitLfsStart) {
+    throw Error(path + " is a git-lfs pointer, not the weights; `git lfs pull` fetches them");
+  }
   if (header_bytes == 0 || header_bytes > kMaxHeaderBytes || header_bytes > file_bytes - 8) {
     throw Error(path + ": the header is said to have " + std::to_string(header_bytes) + " bytes, the file has " +
                 std::to_string(file_bytes) + "; it is truncated, damaged or no safetensors file");
@@ -139,7 +143,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(pat
     if (tensor.begin != expected) {
       throw Error(path + ": tensor \"" + tensor.name + "\" starts at byte " + std::to_string(tensor.begin) +
                   " of the data, the one before ends at " + std::to_string(expected) + "; they " +
-                  (tensor.begin < expected ? "overlap" : "leave a gap"));
+                  (tensor.begin < expected ? "overlap" : "leave a gap") + ", so the file is damaged");
     }
     expected += tensor.bytes;
     tensor.begin += 8 + header_bytes;

@@ -66,7 +66,19 @@ function unsupported(why: string): AnyKernel {
   };
 }
 
-const collective = unsupported("the CPU target has no collectives yet");
+/** The communicator of a mesh axis, by its place in the mesh. */
+function commOf(node: Node, mesh: Mesh): string {
+  return `*rank.comms[${[...mesh.keys()].indexOf(node.attrs.axis as string)}]`;
+}
+
+const bytesOfType = (type: TensorType, mesh: Mesh): number =>
+  product(localSizes(type, mesh)) * DTYPE_BYTES[type.dtype];
+
+/** The rank's share before dimension `dim`, the dimension, and behind it. */
+function around(type: TensorType, dim: number, mesh: Mesh): [outer: number, size: number, inner: number] {
+  const sizes = localSizes(type, mesh);
+  return [product(sizes.slice(0, dim)), sizes[dim], product(sizes.slice(dim + 1))];
+}
 
 /** A copy of all bytes, between memories or within one. */
 const copy: AnyKernel = {
@@ -339,10 +351,53 @@ export const kernels: { readonly [K in OpName]: Kernel<K> } = {
     },
   },
 
-  all_to_all: collective,
-  all_gather: collective,
-  reduce_scatter: collective,
-  all_reduce: collective,
+  all_to_all: {
+    emit(node, { inputs, outputs, mesh, workspace }) {
+      const {
+        operands: [x],
+        results: [y],
+        attrs: { from, to },
+      } = node;
+      const [first, second] = from < to ? [from, to] : [to, from];
+      // Of the two dimensions each is whole on one side: the shape takes the part of either.
+      const sizes = localSizes(x.type, mesh).map((size, i) => Math.min(size, localSizes(y.type, mesh)[i]));
+      const parts = [
+        product(sizes.slice(0, first)),
+        sizes[first],
+        product(sizes.slice(first + 1, second)),
+        sizes[second],
+        product(sizes.slice(second + 1)),
+      ];
+      const shape = `{${args(...parts, DTYPE_BYTES[x.type.dtype])}}`;
+      return `all_to_all(${args(commOf(node, mesh), ...inputs, ...outputs, shape, from < to, workspace)});`;
+    },
+    workspaceBytes: ({ operands: [x] }, mesh) => 2 * bytesOfType(x.type, mesh),
+  },
+  all_gather: {
+    emit(node, { inputs, outputs, mesh, workspace }) {
+      const [x] = node.operands;
+      const { dim } = node.attrs;
+      const parts = around(x.type, dim, mesh);
+      return `all_gather(${args(commOf(node, mesh), ...inputs, ...outputs, ...parts, DTYPE_BYTES[x.type.dtype], workspace)});`;
+    },
+    workspaceBytes: ({ results: [y] }, mesh) => bytesOfType(y.type, mesh),
+  },
+  reduce_scatter: {
+    emit(node, { inputs, outputs, mesh, workspace }) {
+      const [y] = node.results;
+      const { dim } = node.attrs;
+      const parts = around(y.type, dim, mesh);
+      return `reduce_scatter(${args(commOf(node, mesh), ...inputs, ...outputs, ...parts, `ithaca::DType::${y.type.dtype}`, workspace)});`;
+    },
+    workspaceBytes: ({ operands: [x] }, mesh) => bytesOfType(x.type, mesh),
+  },
+  all_reduce: {
+    emit(node, { inputs, outputs, mesh }) {
+      const [x] = node.operands;
+      const count = product(localSizes(x.type, mesh));
+      return `all_reduce(${args(commOf(node, mesh), ...inputs, ...outputs, count, `ithaca::DType::${x.type.dtype}`)});`;
+    },
+  },
   offload: copy,
   reload: copy,
   repeat: unsupported("loops are laid out by the schedule"),

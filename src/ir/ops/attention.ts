@@ -143,8 +143,9 @@ export const attention = defineOp({
     operands: [q, k, v, segments],
     results: [out, lse],
     attrs: options,
-    grads: [dy],
+    grads: [dy, dLse],
   }): Gradients => {
+    if (dLse) throw new UserError("no gradient passes through the log-sum-exp of attention");
     const [dq, dk, dv] = attention_grad(q, k, v, segments, out, lse, dy as Value, options);
     return [dq, dk, dv, null];
   },

@@ -97,6 +97,7 @@ export const all_reduce = defineOp({
   name: "all_reduce",
   doc: "Sums a partial sum over `axis`: every rank gets the whole sum. bf16 is summed in f32.",
   attrs: { axis: "" },
+  overwrites: [[0, 0]],
   infer: ([x], { axis }, { mesh }) => {
     degree(mesh, axis);
     return [{ ...x, partial: dropPartial(x, axis) }];

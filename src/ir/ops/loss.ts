@@ -27,10 +27,14 @@ export const cross_entropy = defineOp({
     }
     return [tensor("f32", []), tensor("i32", []), tensor("f32", rows)];
   },
-  gradient: ({ operands: [logits, labels], results: [, , lse], grads: [dSum] }): Gradients => [
-    dSum && cross_entropy_grad(logits, labels, lse, dSum),
-    null,
-  ],
+  gradient: ({ operands: [logits, labels], results: [, , lse], grads: [dSum, , dLse] }): Gradients => {
+    if (dLse) {
+      throw new UserError("no gradient passes through the log-sum-exp of cross_entropy", {
+        remedy: "Compute what depends on it from the logits: log(sum(exp(logits))).",
+      });
+    }
+    return [dSum && cross_entropy_grad(logits, labels, lse, dSum), null];
+  },
   cost: (types, _attrs, results) => ({ flops: 4 * elements(types[0]), bytes: bytesOf(types, results) }),
   eval: ([logits, labels], _attrs, [, , rows]) => {
     const width = logits.sizes[logits.sizes.length - 1];
