@@ -38,12 +38,32 @@ export const ulysses = definePass({
   run(graph, { axis }) {
     const degree = graph.mesh.get(axis) ?? 1;
     if (degree === 1) return graph;
-    return rewrite(graph, { any: (node, operands) => exchange(node, operands, axis, degree) }) as Graph;
+    const read = valuesRead(
+      graph.nodes,
+      graph.outputs.map(({ value }) => value),
+    );
+    return rewrite(graph, { any: (node, operands) => exchange(node, operands, axis, degree, read) }) as Graph;
   },
 });
 
+/** Every value that a node, an output or the return of a body reads. */
+function valuesRead(nodes: readonly Node[], exits: readonly Value[]): Set<Value> {
+  const read = new Set(exits);
+  for (const node of nodes) {
+    for (const operand of node.operands) read.add(operand);
+    if (node.body) for (const value of valuesRead(node.body.nodes, node.body.returns)) read.add(value);
+  }
+  return read;
+}
+
 /** The node between exchanges, or `keep` where nothing that must be whole is split over `axis`. */
-function exchange(node: Node, operands: readonly Value[], axis: string, degree: number): Replacement {
+function exchange(
+  node: Node,
+  operands: readonly Value[],
+  axis: string,
+  degree: number,
+  read: ReadonlySet<Value>,
+): Replacement {
   const record = recordOf(node.op);
   const types = operands.map(({ type }) => type);
   const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(node.attrs, types);
@@ -74,7 +94,7 @@ function exchange(node: Node, operands: readonly Value[], axis: string, degree: 
   return results.map((result, i) => {
     const to = terms.results[i].findIndex((own) => own.letter === whole);
     const from = terms.results[i].findIndex((own) => own.letter === other);
-    if (to < 0 || from < 0) return result;
+    if (to < 0 || from < 0 || !read.has(node.results[i])) return result;
     const back = ops.all_to_all(result, { axis, from, to });
     const size = node.results[i].type.dims[from].size;
     return back.type.dims[from].size === size ? back : ops.slice(back, { dim: from, start: 0, length: size });
@@ -143,6 +163,8 @@ function plan(
 }
 
 function fill(x: Value, dim: number, { times, size }: Filling): Value {
-  const repeated = times === 1 ? x : ops.repeat_interleave(x, { dim, times });
-  return repeated.type.dims[dim].size === size ? repeated : ops.pad(repeated, { dim, start: 0, size });
+  const repeated = times === 1 ? x : ops.repeat_interleave(x, { dim, times }, { name: x.name });
+  return repeated.type.dims[dim].size === size
+    ? repeated
+    : ops.pad(repeated, { dim, start: 0, size }, { name: x.name });
 }

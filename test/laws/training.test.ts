@@ -111,6 +111,28 @@ describe("the training pipeline", () => {
     );
   });
 
+  test("ranks that share the batch and the sequence compute what one rank does", () => {
+    // A tile and a table made on the spot are of whole sizes: they don't follow the inputs' layout.
+    const follows = (kind: string) => kind !== "tile" && kind !== "attention layers";
+    fc.assert(
+      fc.property(recipes, fc.constantFrom("off" as const, "attention" as const), (any, checkpointing) => {
+        const blocks = any.blocks.filter(({ kind }) => follows(kind));
+        const recipe = { ...any, batch: 2, sequence: 4, blocks };
+        const mesh = new Map([
+          ["dp", 2],
+          ["sp", 2],
+        ]);
+        const shared = trained(decoder(recipe, mesh), { checkpointing });
+        const arrays = arraysFor(shared);
+        const got = interpret(shared, arrays, { byRank: true });
+        const want = interpret(trained(decoder(recipe)), arrays);
+        expectClose(got.outputs, want.outputs, 1e-9);
+        expectClose(got.updates, want.updates, 1e-9);
+      }),
+      runs(20),
+    );
+  });
+
   test("simplify has nothing to do the second time", () => {
     fc.assert(
       fc.property(recipes, fc.boolean(), (recipe, half) =>

@@ -15,21 +15,13 @@ import type { AttrValue } from "../../src/ir/graph.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { print } from "../../src/ir/print.ts";
 import { printComplaint, verify } from "../../src/ir/verify.ts";
-import { accumulate } from "../../src/passes/accumulate.ts";
-import { checkpoint } from "../../src/passes/checkpoint.ts";
-import { differentiate } from "../../src/passes/differentiate.ts";
-import { fuse } from "../../src/passes/fuse.ts";
-import { optimizer } from "../../src/passes/optimizer.ts";
 import type { Pass } from "../../src/passes/pass.ts";
-import { precision } from "../../src/passes/precision.ts";
-import { simplify } from "../../src/passes/simplify.ts";
-import { tileLoss } from "../../src/passes/tile-loss.ts";
-import { unroll } from "../../src/passes/unroll.ts";
+import { trainingPipeline } from "../../src/passes/pipeline.ts";
+import { TRAINING } from "../support/decoders.ts";
 import { blessing, expectGolden } from "../support/golden.ts";
 import { numbersOf } from "./numbers.ts";
 
-const all = [unroll, precision, checkpoint, differentiate, simplify, tileLoss, accumulate, optimizer, fuse];
-const passes = new Map(all.map((pass) => [pass.name as string, pass as unknown as Pass]));
+const passes = new Map(trainingPipeline(TRAINING).map(({ pass }) => [pass.name, pass]));
 /** Passes that add something each time they run. */
 const ONCE = new Set(["differentiate", "accumulate", "optimizer"]);
 
@@ -89,11 +81,11 @@ describe.each(folders.map(({ name }) => name))("%s", (name) => {
     const complaints = verify(after, ["typed", ...pass.requires, ...pass.establishes]);
     expect(complaints.map(printComplaint)).toEqual([]);
     expect(parse(print(after))).toEqual(after);
-    expectGolden(join(folder, name, `${title}.diff`), lineDiff(print(graph), print(after), "before", name));
     if (print(after) === print(graph))
       expect(after, "a pass with nothing to do returns its graph").toBe(graph);
     if (!ONCE.has(name)) expect(pass.run(after, options as never)).toBe(after);
     numbersOf(name)(graph, after, options);
+    expectGolden(join(folder, name, `${title}.diff`), lineDiff(print(graph), print(after), "before", name));
   });
 });
 

@@ -5,7 +5,7 @@ import { Builder, building } from "../../src/ir/build.ts";
 import type { Graph, Value } from "../../src/ir/graph.ts";
 import { ops, recordOf } from "../../src/ir/ops/index.ts";
 import { print } from "../../src/ir/print.ts";
-import { memberOf, tensor } from "../../src/ir/type.ts";
+import { type Mesh, memberOf, tensor } from "../../src/ir/type.ts";
 import type { TrainingOptions } from "../../src/passes/pipeline.ts";
 import { type Fill, filled } from "./random.ts";
 
@@ -107,9 +107,9 @@ export function onGraph(recipe: Recipe, body: (graph: Graph) => void): void {
 }
 
 /** The forward graph of a recipe, with outputs loss_sum and loss_count. */
-export function decoder(recipe: Recipe): Graph {
+export function decoder(recipe: Recipe, mesh: Mesh = new Map()): Graph {
   const { batch, sequence, vocabulary, tied, unused } = recipe;
-  const builder = new Builder(new Map());
+  const builder = new Builder(mesh);
   const width = recipe.kvHeads * recipe.group * recipe.headDim;
   const rows = tensor("i32", [batch, sequence]);
   const [ids, labels, positions, segments] = ["input_ids", "labels", "position_ids", "segments"].map((name) =>
@@ -136,7 +136,7 @@ export function decoder(recipe: Recipe): Graph {
   });
   return {
     name: "decoder",
-    mesh: new Map(),
+    mesh,
     params: builder.params,
     nodes: builder.nodes,
     outputs: [
