@@ -61,6 +61,16 @@ function startOf(type: TensorType, mesh: Mesh, rank: ReadonlyMap<string, number>
   });
 }
 
+/** The share of every rank, in the order of their numbers. */
+export function sharesOf(whole: NDArray, type: TensorType, mesh: Mesh): readonly NDArray[] {
+  return split(whole, type, { mesh, ranks: coordinatesOf(mesh) });
+}
+
+/** The whole value of the shares of every rank; partial sums are added up. */
+export function wholeOf(shares: readonly NDArray[], type: TensorType, mesh: Mesh): NDArray {
+  return join(shares, type, { mesh, ranks: coordinatesOf(mesh) });
+}
+
 const withTimes = (type: TensorType, sizes: readonly number[]): number[] =>
   type.times === null ? [...sizes] : [type.times, ...sizes];
 

@@ -47,7 +47,8 @@ export async function train(
 function percent(what: string, report: Report): (done: number) => void {
   let next = 0.1;
   return (done) => {
-    if (done < next) return;
+    // What is done at the first report was no long piece of work.
+    if (done < next || (done >= 1 && next === 0.1)) return;
     report(`${what}: ${Math.floor(done * 100)} %`);
     next = Math.floor(done * 10) / 10 + 0.1;
   };

@@ -45,11 +45,10 @@ export const checkpoint = definePass({
         .map((param) => param.value),
     );
     const nodes = graph.nodes.map((node) => {
-      const isLayers =
-        node.op === "repeat" && node.body && node.operands.some((operand) => layers.has(operand));
-      return isLayers && node.body
-        ? { ...node, body: wrapped(node.body, policy === "attention", graph.mesh, node.loc) }
-        : node;
+      const isLayers = node.op === "repeat" && node.operands.some((operand) => layers.has(operand));
+      if (!isLayers || !node.body) return node;
+      const body = wrapped(node.body, policy === "attention", graph.mesh, node.loc);
+      return body === node.body ? node : { ...node, body };
     });
     return nodes.every((node, i) => node === graph.nodes[i]) ? graph : { ...graph, nodes };
   },

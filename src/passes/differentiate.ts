@@ -43,6 +43,7 @@ export const differentiate = definePass({
     const seed = building(builder, () =>
       ops.constant({ value: 1, dtype: "f32" }, { name: `d.${output.value.name}` }),
     );
+    passedOn.add(seed);
     const grads = new Map<Value, Value>([[output.value, seed]]);
     backward(graph.nodes, new Set(weights), grads, builder);
     const outputs = weights.map(
@@ -107,13 +108,27 @@ function backward(
   }
 }
 
+/** Values that are the gradient of something, and so have their name. */
+const passedOn = new WeakSet<Value>();
+
 function accumulate(operand: Value, grad: Value, grads: Map<Value, Value>, builder: Builder): void {
   const before = grads.get(operand);
   const name = `d.${operand.name}`;
-  if (!before && grad.name.startsWith("d.") && ![...grads.values()].includes(grad))
+  // A gradient made just now takes its name from what it belongs to; one that is passed on has one already.
+  if (!before && grad.name.startsWith("d.") && !passedOn.has(grad))
     builder.rename(grad, builder.unique(name));
-  const total = before ? building(builder, () => ops.add(before, grad, {}, { name })) : grad;
+  passedOn.add(grad);
+  const total = before ? building(builder, () => sumOf(before, grad, name)) : grad;
   grads.set(operand, total);
+}
+
+/** a + b; in f32 where only one of them is, as a norm's gradient in its bf16 weight. */
+function sumOf(a: Value, b: Value, name: string): Value {
+  if (a.type.dtype === b.type.dtype) return ops.add(a, b, {}, { name });
+  const [wide, other] = [a, b].map((value) =>
+    value.type.dtype === "f32" ? value : ops.cast(value, { dtype: "f32" }),
+  );
+  return ops.add(wide, other, {}, { name });
 }
 
 function gradientsOf(
@@ -168,8 +183,10 @@ function backwardBody(
   });
   const seeds = new Map<Value, Value>();
   const params = given.map(({ index }) => {
-    const seed = { name: inner.unique(`d.${body.returns[index].name}`), type: body.returns[index].type };
-    seeds.set(body.returns[index], seed);
+    const value = body.returns[index];
+    const seed = { name: inner.unique(`d.${value.name}`), type: value.type };
+    const before = seeds.get(value);
+    seeds.set(value, before ? building(inner, () => ops.add(before, seed, {}, { name: seed.name })) : seed);
     return seed;
   });
   const wanted = node.operands.flatMap((operand, i) => (reach.has(operand) ? [i] : []));

@@ -108,13 +108,18 @@ class Scheduler {
     for (const { param, value } of updates) destinations.set(value, slots.get(param) as Slot);
     const ordered = orderNodes({ nodes, exits: escaping(this.#graph), updates, mesh });
     this.#region(ordered, escaping(this.#graph), slots, destinations);
-    for (const { param, value } of updates) this.#copy(slots.get(value) as Slot, slots.get(param) as Slot);
+    // Outputs first: they may be what an updated parameter held before.
+    const changed = new Set(updates.map(({ value }) => value));
     for (const { name: output, value } of outputs) {
       const slot = slots.get(value) as Slot;
       const kept = destinations.get(value) ?? slot;
-      this.#copy(slot, kept);
+      if (!changed.has(value)) this.#copy(slot, kept);
       tensors.push({ name: output, role: "output", type: value.type, init: "", buffer: kept.buffer });
     }
+    this.#handOn(
+      updates.map(({ value }) => slots.get(value) as Slot),
+      updates.map(({ param }) => slots.get(param) as Slot),
+    );
     const buffers = this.#drafts.map(({ depth: _, ...draft }): Buffer => ({ ...draft, offset: 0 }));
     const loops: readonly Loop[] = this.#loops;
     return {
@@ -319,8 +324,10 @@ class Scheduler {
     const { times, carry } = node.attrs as { times: number; carry: number };
     const carried = inputs.slice(0, carry).map((input, i): Slot => {
       const draft = this.#drafts[input.buffer];
-      if (!draft.persistent && (this.#reads.get(input.buffer) ?? 0) <= 0 && draft.depth === this.#open.length)
-        return input;
+      const free =
+        !draft.persistent && (this.#reads.get(input.buffer) ?? 0) <= 0 && draft.depth === this.#open.length;
+      // Two that begin as one value, or one that is read as it was, need a place of their own.
+      if (free && inputs.every(({ buffer }, at) => at === i || buffer !== input.buffer)) return input;
       const own = this.#slot(
         node.results[i],
         this.#buffer(node.results[i].name, "activations", node.results[i].type),
@@ -341,23 +348,23 @@ class Scheduler {
       this.#region(this.#ordered(body), body.returns, slots, destinations);
       this.#handOn(
         body.returns.map((value) => slots.get(value) as Slot),
-        carried,
+        carried.map((slot, i) => this.#inner(slot, body.returns[i].type, 0)),
       );
     });
     return carried.map((slot, i) => ({ ...slot, name: node.results[i].name, type: node.results[i].type }));
   }
 
-  /** Copies what a turn returns to where the next one finds it. What lies in another's place goes aside first. */
-  #handOn(returned: readonly Slot[], carried: readonly Slot[]): void {
-    const safe = returned.map((slot, i) => {
-      const inTheWay = carried.some((other, at) => at !== i && other.buffer === slot.buffer);
+  /** Copies each value to its place, where the next turn finds it. What lies in another's place goes aside first. */
+  #handOn(values: readonly Slot[], places: readonly Slot[]): void {
+    const safe = values.map((slot, i) => {
+      const inTheWay = places.some((other, at) => at !== i && other.buffer === slot.buffer);
       if (!inTheWay) return slot;
       const aside = this.#slot(slot, this.#buffer(`${slot.name}.aside`, "activations", slot.type));
       this.#copy(slot, aside);
       return aside;
     });
     safe.forEach((slot, i) => {
-      this.#copy(slot, this.#inner(carried[i], slot.type, 0));
+      this.#copy(slot, places[i]);
     });
   }
 
@@ -404,7 +411,13 @@ class Scheduler {
     };
     const results = node.results.map((result) => {
       const kind = this.#gradients.has(result) ? "gradients" : "activations";
-      return destinations.get(result) ?? this.#slot(result, this.#buffer(result.name, kind, result.type));
+      const wanted = destinations.get(result);
+      // Parts are written while others are still read: the place must be nobody else's by now.
+      const free =
+        wanted &&
+        (this.#reads.get(wanted.buffer) ?? 0) <= 0 &&
+        inputs.every(({ buffer }) => buffer !== wanted.buffer);
+      return free ? wanted : this.#slot(result, this.#buffer(result.name, kind, result.type));
     });
     results.forEach((slot, i) => {
       if ((join[i] ?? -1) < 0) this.#zero(slot);

@@ -83,6 +83,9 @@ function findHead(graph: Graph): Head | null {
     return null;
   const nodes = [product, loss, grad, ...products];
   const returns = [loss.results[0], loss.results[1], ...products.map((node) => node.results[0])];
+  // The tile stands where the gradient stood, so the loss must not be read before that.
+  const before = graph.nodes.slice(0, graph.nodes.indexOf(grad));
+  if (before.some((node) => node.operands.some((operand) => returns.includes(operand)))) return null;
   return { nodes, hidden, weight, logits, labels, seed: grad.operands[3], returns };
 }
 

@@ -122,12 +122,10 @@ function freeLetter(
     terms.every((dims, i) =>
       dims.every((own, d) => own.letter !== letter || operands[i].type.dims[d].axes.length === 0),
     );
-  const candidates = free.filter((letter) => isOpen(letter) && size(letter) > 1);
+  const isGrouped = (letter: string) => all.some((own) => own.letter === letter && own.group > 1);
+  const candidates = free.filter((letter) => isOpen(letter) && (size(letter) > 1 || isGrouped(letter)));
+  const score = (letter: string) => (isGrouped(letter) ? 2 : size(letter) % degree === 0 ? 1 : 0);
   candidates.sort((a, b) => score(b) - score(a) || count(b) - count(a) || size(b) - size(a));
-  function score(letter: string): number {
-    const grouped = all.some((own) => own.letter === letter && own.group > 1);
-    return grouped ? 2 : size(letter) % degree === 0 ? 1 : 0;
-  }
   return candidates[0] ?? null;
 }
 

@@ -91,6 +91,9 @@ describe("ir", () => {
     const text = "--- after frontend\n+++ after unroll\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n";
     expect(select(stages, "unroll", true)).toEqual([{ pass: "unroll", text }]);
     expect(select(stages, undefined, true)).toEqual([{ pass: "unroll", text }]);
+    expect(() => select([{ pass: "input", text: "" }, ...stages], "input", true)).toThrow(
+      "the input is before all passes: there is nothing that changed it",
+    );
   });
 });
 
@@ -106,6 +109,21 @@ describe("errors", () => {
       /^block\.cc can't be built\. The command was\n\n {2}g\+\+ -c block\.cc\n\nand it said\n\nblock\.cc:1/,
     );
     expect(text).toContain('"ithaca doctor"');
+  });
+
+  test("of the file system name the place and another one to choose", () => {
+    vi.stubEnv("ITHACA_CACHE", "/cache");
+    const failure = (properties: object) => explain(Object.assign(new Error("refused"), properties));
+    expect(failure({ code: "ENOSPC", syscall: "copyfile", path: "/a", dest: "/runs/train.12.3.tmp" })).toBe(
+      "/runs/train: no space left on the device\n  Make room, or choose another place: output_dir in the configuration, or ITHACA_CACHE (now /cache) for what is kept from run to run.",
+    );
+    expect(failure({ code: "EROFS", syscall: "open", path: "/cache/x" })).toMatch(
+      /^\/cache\/x: the file system is read-only\n {2}Choose another place: /,
+    );
+    expect(failure({ code: "ENOENT", syscall: "mkdir", path: "/cache" })).toMatch(
+      /^\/cache: the folder can't be made/,
+    );
+    expect(failure({ code: "ENOENT", syscall: "open", path: "/a" })).toContain("internal error");
   });
 
   test("of ours say so", () => {

@@ -225,6 +225,7 @@ describe("a file", () => {
     expect(tokenType(wide, 50257)).toBe("uint32");
     // Ids beyond the vocabulary are the data reader's to report.
     expect(tokenType(wide, 1003)).toBe("uint32");
+    expect(tokenType(path, 50000)).toBe("uint16");
     expect(tokenType(write("beyond.bin", new Uint8Array(Uint32Array.of(70000, 1, 2, 3).buffer)), 50257)).toBe(
       "uint32",
     );
@@ -263,6 +264,15 @@ describe("a file with a mistake", () => {
 
   test("is empty", async () => {
     expect((await failure(write("empty.txt", "")))[1]).toBe("there is no text in the file");
+  });
+
+  test("has fewer tokens than a sample", async () => {
+    const data = write("short.txt", "In the beginning");
+    const source = { data, tokenizer: qwen, text_field: "text", sequence_length: 100 };
+    await expect(prepareData(source, undefined)).rejects.toMatchObject({
+      message: expect.stringMatching(/^the text has \d+ tokens, a sample needs 100$/),
+      location: data,
+    });
   });
 
   test("isn't Parquet, or has no such column", async () => {

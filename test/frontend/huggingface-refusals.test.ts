@@ -201,6 +201,16 @@ DIR/config.json:2:3: this is not JSON: Expected double-quoted property name
     |   ^`,
   ],
   [
+    "a value that JSON doesn't have",
+    '{ "model_type": "llama",\n  "use_cache": True,\n  "hidden_size": 96 }',
+    `
+DIR/config.json:2:16: this is not JSON: Unexpected token 'T'
+  1 | { "model_type": "llama",
+> 2 |   "use_cache": True,
+    |                ^
+  3 |   "hidden_size": 96 }`,
+  ],
+  [
     "what is cut off",
     '{ "model_type": "llama"',
     `

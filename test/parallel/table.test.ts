@@ -10,7 +10,7 @@ import type { Graph } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { sizesOf } from "../../src/ir/type.ts";
 import { printComplaint, verify } from "../../src/ir/verify.ts";
-import { trainingPipeline } from "../../src/passes/pipeline.ts";
+import { type TrainingOptions, trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
 
 /** Samples of the global batch, shared out between ranks, accumulation and the micro batch. */
@@ -57,10 +57,17 @@ async function graphOf(
       ...{ rope_parameters: { rope_type: "default", rope_theta: 100 }, sliding_window: masks[mask].window },
     },
   });
-  const options = {
-    ...{ precision: "fp32", checkpointing: "off", gradientAccumulationSteps: accumulation, lossTiles: 1 },
-    ...{ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 0 },
-  } as const;
+  const options: TrainingOptions = {
+    precision: "fp32",
+    checkpointing: "off",
+    gradientAccumulationSteps: accumulation,
+    lossTiles: 1,
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    weightDecay: 0,
+    maxGradNorm: 0,
+  };
   const stages = runPipeline(graph, trainingPipeline(options), { stopAfter: "reduce" });
   const result = stages[stages.length - 1].graph;
   expect(verify(result, ["typed", "laid-out"]).map(printComplaint)).toEqual([]);

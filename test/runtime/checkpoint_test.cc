@@ -208,7 +208,7 @@ void a_snapshot_resumes_bit_for_bit(const check::TemporaryDirectory& directory) 
     std::ofstream(place + "/snapshot.json") << "{\"step\": 3";
     CHECK_THROWS(on_toy(1, 1, [&](Executor& executor, Comm*) { load_snapshot(executor, place); }), "is damaged");
     fs::remove(place + "/snapshot.json");
-    CHECK_THROWS(on_toy(1, 1, [&](Executor& executor, Comm*) { load_snapshot(executor, place); }), "No such file");
+    CHECK_THROWS(on_toy(1, 1, [&](Executor& executor, Comm*) { load_snapshot(executor, place); }), "has no snapshot.json; a snapshot is a folder");
   }
 }
 

@@ -7,9 +7,10 @@ import { emitCpu } from "../../src/codegen/cpu/emit.ts";
 import { cpuTarget } from "../../src/codegen/cpu/target.ts";
 import type { NDArray } from "../../src/ir/array.ts";
 import type { Graph } from "../../src/ir/graph.ts";
+import { coordinatesOf, sharesOf, wholeOf } from "../../src/ir/interpret.ts";
 import type { Plan } from "../../src/ir/plan.ts";
 import { findRaces } from "../../src/ir/race.ts";
-import type { DType } from "../../src/ir/type.ts";
+import { type DType, localSizes, type TensorType } from "../../src/ir/type.ts";
 import { openProgram, type TensorView } from "../../src/launch/program.ts";
 import { planMemory } from "../../src/passes/plan-memory.ts";
 import { schedule } from "../../src/passes/schedule.ts";
@@ -41,28 +42,38 @@ function read(view: TensorView, dtype: DType): Float64Array {
   return Float64Array.from(view, (value) => (dtype === "bf16" ? numberOf(value) : value));
 }
 
-/** Compiles `graph`, gives it `arrays` and runs one step: the outputs, and the parameters and states after it. */
+/**
+ * Compiles `graph`, gives each rank its share of `arrays` and runs one step: the outputs, and the parameters and states
+ * after it, put together again.
+ */
 export async function runCompiled(
   graph: Graph,
   arrays: ReadonlyMap<string, NDArray>,
-  threads = 2,
+  threads = graph.mesh.size > 0 ? 1 : 2,
 ): Promise<{ outputs: Map<string, Float64Array>; updates: Map<string, Float64Array> }> {
   const folder = mkdtempSync(join(tmpdir(), "ithaca-kernels-"));
   try {
     const sources = emitCpu(planFor(graph, threads), { threads, modelFlops: 0 });
     const built = await buildProgram(sources, folder, "cpu");
-    const program = await openProgram(built.program, { threads });
+    const ranks = coordinatesOf(graph.mesh).length;
+    const program = await openProgram(built.program, { threads, ranks });
     await program.load();
     for (const { value } of graph.params) {
-      write(program.view(value.name), arrays.get(value.name) as NDArray, value.type.dtype);
+      sharesOf(arrays.get(value.name) as NDArray, value.type, graph.mesh).forEach((share, rank) => {
+        write(program.view(value.name, rank), share, value.type.dtype);
+      });
     }
     await program.step();
-    const outputs = graph.outputs.map(({ name, value }) => {
-      return [name, read(program.view(name), value.type.dtype)] as const;
-    });
-    const updates = graph.updates.map(({ param }) => {
-      return [param.name, read(program.view(param.name), param.type.dtype)] as const;
-    });
+    const whole = (name: string, type: TensorType) => {
+      const sizes = [...(type.times === null ? [] : [type.times]), ...localSizes(type, graph.mesh)];
+      const shares = Array.from({ length: ranks }, (_, rank) => ({
+        sizes,
+        data: read(program.view(name, rank), type.dtype),
+      }));
+      return [name, wholeOf(shares, type, graph.mesh).data] as const;
+    };
+    const outputs = graph.outputs.map(({ name, value }) => whole(name, value.type));
+    const updates = graph.updates.map(({ param }) => whole(param.name, param.type));
     program.close();
     return { outputs: new Map(outputs), updates: new Map(updates) };
   } finally {

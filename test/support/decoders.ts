@@ -101,8 +101,8 @@ export function onGraph(recipe: Recipe, body: (graph: Graph) => void): void {
   try {
     body(graph);
   } catch (error) {
-    (error as Error).message += `\n\n${print(graph)}`;
-    throw error;
+    const { message, stack } = error as Error;
+    throw Object.assign(new Error(`${message}\n\n${print(graph)}`), { stack });
   }
 }
 
