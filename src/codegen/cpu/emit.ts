@@ -58,7 +58,7 @@ interface ProgramView {
   readonly deviceBytes: number;
   readonly hostBytes: number;
   readonly axes: readonly { readonly name: string; readonly degree: number }[];
-  readonly tensors: readonly Readonly<Record<string, string | number>>[];
+  readonly tensors: readonly string[];
   readonly lanes: readonly LaneView[];
   readonly functions: readonly FunctionView[];
   readonly events: number;
@@ -165,7 +165,7 @@ function viewOf(plan: Plan, { threads, modelFlops }: EmitOptions): ProgramView {
     deviceBytes: plan.deviceBytes,
     hostBytes: plan.hostBytes,
     axes: [...plan.mesh].map(([name, degree]) => ({ name, degree })),
-    tensors: plan.tensors.map((_, i) => tensorView(plan, i)),
+    tensors: plan.tensors.map((_, i) => tensorRow(plan, i)),
     lanes: laneViews,
     functions,
     events: events.size,
@@ -187,28 +187,30 @@ function eventsOf(plan: Plan): Map<number, number> {
   return new Map(awaited.map((step, event) => [step, event]));
 }
 
-function tensorView(plan: Plan, index: number): Record<string, string | number> {
+/** A row of the table of tensors: the fields of ithaca::TensorSpec in order. */
+function tensorRow(plan: Plan, index: number): string {
   const { name, role, type, init, buffer } = plan.tensors[index];
   const [kind, std] = init === "" ? ["none", "0"] : init.split(" ");
-  const pad = (values: readonly (string | number)[], filler: string | number) =>
-    [...values, ...new Array(8 - values.length).fill(filler)].join(", ");
-  return {
-    name: JSON.stringify(name),
-    role: role === "param" ? "parameter" : role,
-    dtype: type.dtype,
-    memory: type.memory,
-    init: role === "state" ? "zeros" : kind,
-    std: floatLiteral(Number(std ?? 0)),
-    rank: type.dims.length,
-    dims: pad(sizesOf(type), 1),
-    axes: pad(
+  const list = (values: readonly (string | number)[], filler: string | number) =>
+    `{${[...values, ...new Array(8 - values.length).fill(filler)].join(", ")}}`;
+  const fields = [
+    JSON.stringify(name),
+    `ithaca::Role::${role === "param" ? "parameter" : role}`,
+    `ithaca::DType::${type.dtype}`,
+    `ithaca::Memory::${type.memory}`,
+    `ithaca::Init::${role === "state" ? "zeros" : kind}`,
+    floatLiteral(Number(std ?? 0)),
+    type.dims.length,
+    list(sizesOf(type), 1),
+    list(
       type.dims.map((dim) => JSON.stringify(dim.axes.join(","))),
       '""',
     ),
-    times: type.times ?? 1,
-    offset: plan.buffers[buffer].offset,
-    bytes: localBytes(type, plan.mesh),
-  };
+    type.times ?? 1,
+    plan.buffers[buffer].offset,
+    localBytes(type, plan.mesh),
+  ];
+  return `{${fields.join(", ")}}`;
 }
 
 function pointer(slot: Slot, plan: Plan): string {

@@ -20,11 +20,11 @@ void to_host(Rank& rank) {
 }
 
 constexpr ithaca::TensorSpec kTensors[] = {
-{"x", ithaca::Role::input, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::none, 0.0f, 3, {1, 4, 8, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 0, 128},
-{"scale", ithaca::Role::input, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::none, 0.0f, 1, {8, 1, 1, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 256, 32},
-{"w", ithaca::Role::parameter, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::normal, 0.02f, 2, {16, 8, 1, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 512, 512},
-{"m", ithaca::Role::state, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::zeros, 0.0f, 1, {16, 1, 1, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 1024, 64},
-{"kept", ithaca::Role::output, ithaca::DType::f32, ithaca::Memory::host, ithaca::Init::none, 0.0f, 3, {1, 4, 8, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 0, 128},
+    {"x", ithaca::Role::input, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::none, 0.0f, 3, {1, 4, 8, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 0, 128},
+    {"scale", ithaca::Role::input, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::none, 0.0f, 1, {8, 1, 1, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 256, 32},
+    {"w", ithaca::Role::parameter, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::normal, 0.02f, 2, {16, 8, 1, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 512, 512},
+    {"m", ithaca::Role::state, ithaca::DType::f32, ithaca::Memory::device, ithaca::Init::zeros, 0.0f, 1, {16, 1, 1, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 1024, 64},
+    {"kept", ithaca::Role::output, ithaca::DType::f32, ithaca::Memory::host, ithaca::Init::none, 0.0f, 3, {1, 4, 8, 1, 1, 1, 1, 1}, {"", "", "", "", "", "", "", ""}, 1, 0, 128},
 };
 
 constexpr ithaca::LaneSpec kLanes[] = {
