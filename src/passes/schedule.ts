@@ -6,14 +6,16 @@
  * kernel may write over an operand that nobody reads any more. The update of a parameter is written over the
  * parameter. `repeat` and `tile` become loops over steps: what differs from turn to turn is a stride on a slot.
  *
- * Offsets are not known here: plan-memory gives them, once all lifetimes are.
+ * Offsets are not known here: plan-memory gives them, once all lifetimes are. The file is longer than others because it
+ * is one walk over the graph, whose state (buffers, reads to come, open loops) every kind of node shares.
  */
 import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Region, Value } from "../ir/graph.ts";
 import { escaping } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
-import type { Buffer, BufferKind, Lane, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
+import type { Buffer, BufferKind, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
 import { DTYPE_BYTES, localBytes, localSizes, memberOf, type TensorType, tensor } from "../ir/type.ts";
+import { communicatesApart, laneOf } from "./lanes.ts";
 import { orderNodes } from "./order.ts";
 
 /** What the planner asks of a backend. */
@@ -40,29 +42,6 @@ export function schedule(graph: Graph, target: Target): Plan {
   return new Scheduler(graph, target).plan();
 }
 
-function laneOf(node: Node): Lane {
-  if (node.op === "offload") return "to_host";
-  if (node.op === "reload") return "to_device";
-  return isCollective(node) ? "comm" : "compute";
-}
-
-function isCollective(node: Node): boolean {
-  return (
-    recordOf(node.op).sharding === "moves" &&
-    node.operands.length > 0 &&
-    node.op !== "offload" &&
-    node.op !== "reload"
-  );
-}
-
-/** Whether a collective stands inside a loop. */
-function loopsCommunicate(nodes: readonly Node[], inLoop = false): boolean {
-  return nodes.some((node) => {
-    const loop = inLoop || node.op === "repeat" || node.op === "tile";
-    return (inLoop && isCollective(node)) || (node.body !== null && loopsCommunicate(node.body.nodes, loop));
-  });
-}
-
 type Slots = Map<Value, Slot>;
 
 class Scheduler {
@@ -76,16 +55,12 @@ class Scheduler {
   /** Reads still to come of each buffer; a buffer at zero may be overwritten. */
   readonly #reads = new Map<number, number>();
   readonly #gradients: ReadonlySet<Value>;
-  /**
-   * A communicator takes one call at a time, in the same order on every rank. Where a loop communicates, whose turns are
-   * not ordered between lanes, all collectives stay on `compute`.
-   */
   readonly #hasCommLane: boolean;
 
   constructor(graph: Graph, target: Target) {
     this.#graph = graph;
     this.#target = target;
-    this.#hasCommLane = !loopsCommunicate(graph.nodes);
+    this.#hasCommLane = communicatesApart(graph.nodes);
     this.#gradients = new Set(graph.nodes.flatMap((node) => (node.op === "adamw" ? [node.operands[1]] : [])));
   }
 
@@ -231,7 +206,7 @@ class Scheduler {
     }
     const kind = this.#gradients.has(result)
       ? "gradients"
-      : laneOf(node) === "comm"
+      : laneOf(node, true) === "comm"
         ? "communication"
         : "activations";
     return this.#slot(result, this.#buffer(result.name, kind, result.type));
@@ -258,7 +233,7 @@ class Scheduler {
       this.#touch(slot.buffer, index);
     this.#steps.push({
       index,
-      lane: isCollective(node) && !this.#hasCommLane ? "compute" : laneOf(node),
+      lane: laneOf(node, this.#hasCommLane),
       node,
       inputs,
       outputs,

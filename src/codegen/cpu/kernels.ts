@@ -2,6 +2,7 @@
  * @file The CPU on one page: how each op becomes a call of a kernel in runtime/kernels/cpu.
  *
  * The table is exhaustive by its type: an op without a kernel does not compile. Sizes are those of one rank's share.
+ * It is longer than other files here because it is one table.
  */
 import type { Node } from "../../ir/graph.ts";
 import type { OpName } from "../../ir/ops/index.ts";
