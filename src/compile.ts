@@ -121,9 +121,23 @@ function choose(graph: Graph, config: Config, stopAfter: string | undefined): Ch
   }
   const { plan } = choice as Choice;
   throw new UserError(excess(plan as Plan, config) as string, {
-    remedy:
-      "Shorten sequence_length, lower micro_batch_size, use precision: bf16, or set memory.activation_checkpointing: layer.",
+    remedy: remedyFor(config, asked),
   });
+}
+
+/** What of the configuration would need less memory, and is not set already. */
+function remedyFor(config: Config, checkpointing: string): string {
+  const ways = [
+    "shorten sequence_length",
+    ...(config.micro_batch_size > 1 ? ["lower micro_batch_size"] : []),
+    ...(config.precision === "fp32" ? ["use precision: bf16"] : []),
+    ...(checkpointing === "off" || checkpointing === "attention"
+      ? ["set memory.activation_checkpointing: layer"]
+      : []),
+    "share the sequence between more ranks (parallel.sequence)",
+  ];
+  const text = ways.join(", or ");
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 /** What is wrong where the plan needs more memory than a rank may have; null where it fits. */

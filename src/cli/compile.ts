@@ -32,6 +32,6 @@ export function compileCommand(): Command {
       }
       for (const [stage, time] of Object.entries(seconds))
         print(`${time.toFixed(3).padStart(8)} s  ${stage}`);
-      print(`${program.train} --run FILE trains; ${plan} says what it does`);
+      print(`${plan} says what a step does; ithaca train runs it`);
     });
 }

@@ -1,6 +1,7 @@
 /** @file Runs a pipeline: checks what passes need, verifies what they promise, and says which one broke something. */
 import { UserError } from "../ir/error.ts";
 import { countNodes, type Graph } from "../ir/graph.ts";
+import { suggestion } from "../ir/nearest.ts";
 import { type PropertyName, printComplaint, properties, verify } from "../ir/verify.ts";
 import type { PipelineEntry } from "./pipeline.ts";
 
@@ -41,7 +42,11 @@ export function runPipeline(
 ): Stage[] {
   if (options.stopAfter !== undefined && !entries.some(({ pass }) => pass.name === options.stopAfter)) {
     throw new UserError(`there is no pass "${options.stopAfter}"`, {
-      remedy: `The passes are ${entries.map(({ pass }) => pass.name).join(", ")}.`,
+      remedy: suggestion(
+        options.stopAfter,
+        entries.map(({ pass }) => pass.name),
+        "passes",
+      ),
     });
   }
   const established: PropertyName[] = ["typed"];
