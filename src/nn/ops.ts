@@ -93,8 +93,11 @@ export declare function broadcast(
   },
 ): Tensor;
 
-/** A tensor of sizes `dims` filled with `value`. */
-export declare function constant(attributes: { value: number; dims: readonly number[] }): Tensor;
+/**
+ * A tensor of sizes `dims` filled with `value`; zeros may be a partial sum over the axes `partial`
+ * (`dp.sp`).
+ */
+export declare function constant(attributes: { value: number; dims: readonly number[]; /** Default: "". */ partial?: string | undefined }): Tensor;
 
 /** [..., heads * d] read as [..., heads, d]. No bytes move. */
 export declare function split_heads(
@@ -140,6 +143,28 @@ export declare function concat(
   xs: readonly Tensor[],
   attributes: {
     dim: number;
+  },
+): Tensor;
+
+/** Every index of dimension `dim` `times` times in a row: [0, 1] becomes [0, 0, 1, 1]. */
+export declare function repeat_interleave(
+  x: Tensor,
+  attributes?: {
+    /** Default: 0. */
+    dim?: number | undefined;
+    /** Default: 1. */
+    times?: number | undefined;
+  },
+): Tensor;
+
+/** Sums of `times` indices in a row of dimension `dim`, in f32: the gradient of repeat_interleave. */
+export declare function sum_groups(
+  x: Tensor,
+  attributes?: {
+    /** Default: 0. */
+    dim?: number | undefined;
+    /** Default: 1. */
+    times?: number | undefined;
   },
 ): Tensor;
 
