@@ -19,17 +19,15 @@ function isCollective(node: Node): boolean {
   );
 }
 
-function loopsCommunicate(nodes: readonly Node[], inLoop: boolean): boolean {
-  return nodes.some((node) => {
-    const loop = inLoop || node.op === "repeat" || node.op === "tile";
-    return (inLoop && isCollective(node)) || (node.body !== null && loopsCommunicate(node.body.nodes, loop));
-  });
-}
-
 /**
- * Whether collectives have a lane of their own. A communicator takes one call at a time, in the same order on every
- * rank. Where a loop communicates, whose turns are not ordered between lanes, all collectives stay on `compute`.
+ * Whether collectives have a lane of their own. Lanes order their steps by waits, and a wait between a step inside a loop
+ * and one outside would end with the first turn; so in a graph with loops all collectives stay on `compute`.
  */
 export function communicatesApart(nodes: readonly Node[]): boolean {
-  return !loopsCommunicate(nodes, false);
+  return !nodes.some(
+    (node) =>
+      node.op === "repeat" ||
+      node.op === "tile" ||
+      (node.body !== null && !communicatesApart(node.body.nodes)),
+  );
 }

@@ -9,6 +9,7 @@
  */
 import { Graph as DependencyGraph } from "@dagrejs/graphlib";
 import type { Node, Update, Value } from "../ir/graph.ts";
+import { recordOf } from "../ir/ops/index.ts";
 import { localBytes, type Mesh } from "../ir/type.ts";
 
 interface Order {
@@ -133,7 +134,10 @@ function eagerNodes({ nodes, exits, updates, mesh }: Order): boolean[] {
   return nodes.map((node) => {
     const operands = [...new Set(node.operands)].filter((operand) => made.has(operand));
     const freed = operands.reduce((total, operand) => total + bytes(operand) / (uses.get(operand) ?? 1), 0);
-    const results = node.results.filter((result) => !inPlace.has(result));
+    // An update lies where its parameter lay, a reduced value where its part lay.
+    const { identity, overwrites } = recordOf(node.op);
+    const isOver = (result: Value) => inPlace.has(result) || (identity === true && overwrites !== undefined);
+    const results = node.results.filter((result) => !isOver(result));
     const taken = results.reduce((total, result) => total + bytes(result), 0);
     return node.body === null && freed > EAGER_RATIO * taken;
   });

@@ -108,6 +108,14 @@ describe("numbers do not depend on how the work is split", () => {
     ["one thread", { threads: 1 }],
     ["a sequence shared by two ranks", { parallel: { sequence: 2 }, threads: 1 }],
     [
+      "a shared sequence, a tiled loss and recomputed layers",
+      {
+        parallel: { sequence: 2 },
+        threads: 1,
+        memory: { tiled_loss: 5, activation_checkpointing: "attention" },
+      },
+    ],
+    [
       "a sequence shared by four ranks, which neither 770 tokens nor 6 heads divide by",
       { parallel: { sequence: 4 }, threads: 1 },
     ],
