@@ -69,11 +69,14 @@ export interface ModelAttribute {
   readonly required: boolean;
 }
 
+/** Attributes that passes set: a definition has one element type, one direction and no ranks. */
+const INTERNAL = new Set(["dtype", "inverse", "partial"]);
+
 /** The attributes that a definition may give. Element types are not among them: a pass lowers precision. */
 export function attributesOf(record: OpDefinition): ModelAttribute[] {
   const required = REQUIRED[record.name] ?? [];
   return Object.entries(record.attrs)
-    .filter(([name]) => name !== "dtype" && name !== "inverse")
+    .filter(([name]) => !INTERNAL.has(name))
     .map(([name, fallback]) => ({ name, fallback, required: required.includes(name) }));
 }
 

@@ -97,7 +97,7 @@ export declare function broadcast(
  * A tensor of sizes `dims` filled with `value`; zeros may be a partial sum over the axes `partial`
  * (`dp.sp`).
  */
-export declare function constant(attributes: { value: number; dims: readonly number[]; /** Default: "". */ partial?: string | undefined }): Tensor;
+export declare function constant(attributes: { value: number; dims: readonly number[] }): Tensor;
 
 /** [..., heads * d] read as [..., heads, d]. No bytes move. */
 export declare function split_heads(
