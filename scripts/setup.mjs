@@ -27,6 +27,16 @@ export const biblePackages = [
   },
 ];
 
+/** @type {SystemPackage[]} */
+export const mpiPackages = [
+  { apt: "openmpi-bin", what: "mpirun", isThere: () => succeeds("mpirun", ["--version"]) },
+  {
+    apt: "libopenmpi-dev",
+    what: "Open MPI, for programs",
+    isThere: () => succeeds("mpicc", ["--showme:compile"]),
+  },
+];
+
 /**
  * Installs what is missing; says what it does, and nothing if all is there. Ends the process with 1 where it can't.
  * @param {SystemPackage[]} morePackages

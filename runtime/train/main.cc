@@ -11,6 +11,7 @@
 #include "ithaca/file.h"
 #include "ithaca/local_comm.h"
 #include "ithaca/memory.h"
+#include "ithaca/world.h"
 #include "loop.h"
 
 namespace {
@@ -31,6 +32,7 @@ void catch_signals() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);  // what mpirun passes on; of SIGINT and SIGTERM it makes an end itself
 }
 
 struct Arguments {
@@ -63,39 +65,52 @@ std::int64_t sequence_length(const ProgramSpec& spec) {
   throw Error(std::string(spec.name) + " has no input_ids [batch, sequence]; it is no training program");
 }
 
-void check_machine(const RunFile& run, const ProgramSpec& spec) {
+void check_machine(const RunFile& run, const ProgramSpec& spec, const World& world) {
   const int ranks = Mesh(spec.axes, spec.num_axes).ranks();
   if (run.ranks != ranks) {
     throw Error("the run file asks for " + std::to_string(run.ranks) + " ranks, the program was compiled for " +
                 std::to_string(ranks) + "; compile it again");
   }
-  const std::size_t needed = (spec.device_bytes + spec.host_bytes) * ranks;
+  const int here = world.ranks_on_machine();
+  const std::size_t needed = (spec.device_bytes + spec.host_bytes) * here;
   const MachineMemory machine = machine_memory();
   if (machine.total_bytes > 0 && needed > machine.total_bytes) {
-    throw Error(std::to_string(ranks) + " ranks need " + format_bytes(needed) + " of memory, this machine has " +
+    throw Error(std::to_string(here) + " ranks need " + format_bytes(needed) + " of memory, this machine has " +
                 format_bytes(machine.total_bytes) + "; shorten the sequence, tile more, or use more machines");
   }
 }
 
-// Runs every rank on a thread of its own; throws the failure that the others stopped for.
-LoopResult train(const RunFile& run, const ProgramSpec& spec, const TokenData& data, bool progress) {
+std::string message_of(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error)) return "out of memory outside the arenas";
+  return error.what();
+}
+
+std::unique_ptr<World> open_world(const RunFile& run, const ProgramSpec& spec) {
+  const int ranks = Mesh(spec.axes, spec.num_axes).ranks();
+  if (run.mpi) return open_mpi_world(ranks, spec.hash);
+  return std::make_unique<LocalWorld>(ranks);
+}
+
+// Runs every rank of this process on a thread of its own; throws the failure that the others stopped for.
+LoopResult train(const RunFile& run, const ProgramSpec& spec, const TokenData& data, World& world, bool progress) {
   const Mesh mesh(spec.axes, spec.num_axes);
-  LocalWorld world(run.ranks);
-  std::vector<LoopResult> results(run.ranks);
-  std::vector<std::exception_ptr> causes(run.ranks);
-  const auto run_rank = [&](int rank) {
+  const std::vector<int> own = world.own_ranks();
+  std::vector<LoopResult> results(own.size());
+  std::vector<std::exception_ptr> causes(own.size());
+  const auto run_rank = [&](std::size_t i) {
+    const int rank = own[i];
     try {
       const auto all = run.ranks > 1 ? world.join_all(rank) : nullptr;
-      results[rank] = train_rank(run, spec, data, rank, world.join_axes(rank, mesh), all.get(), progress, interrupts);
+      results[i] = train_rank(run, spec, data, rank, world.join_axes(rank, mesh), all.get(), progress, interrupts);
     } catch (const Stopped&) {
       world.fail(rank, "it was stopped");
     } catch (const std::exception& error) {
-      causes[rank] = std::current_exception();
-      world.fail(rank, error.what());
+      causes[i] = std::current_exception();
+      world.fail(rank, message_of(error));
     }
   };
   std::vector<std::thread> threads;
-  for (int rank = 0; rank < run.ranks; ++rank) threads.emplace_back(run_rank, rank);
+  for (std::size_t i = 0; i < own.size(); ++i) threads.emplace_back(run_rank, i);
   for (std::thread& thread : threads) thread.join();
   for (const std::exception_ptr& cause : causes) {
     if (cause) std::rethrow_exception(cause);
@@ -104,11 +119,9 @@ LoopResult train(const RunFile& run, const ProgramSpec& spec, const TokenData& d
   return results[0];
 }
 
-int run_main(int argc, char** argv) {
-  const Arguments arguments = parse(argc, argv);
-  const ProgramSpec& spec = *ithaca_program();
-  RunFile run = read_run_file(arguments.run_file);
-  check_machine(run, spec);
+// Trains this process's part and returns its exit code.
+int run_in(World& world, RunFile run, const ProgramSpec& spec, bool progress) {
+  check_machine(run, spec, world);
   require_writable_directory(run.output_dir);
   if (run.snapshot_every > 0) require_writable_directory(run.output_dir + "/snapshots");
   if (run.data.sequence_length == 0) run.data.sequence_length = sequence_length(spec);
@@ -118,13 +131,28 @@ int run_main(int argc, char** argv) {
   }
   const TokenData data(run.data);
   catch_signals();
-  const LoopResult result = train(run, spec, data, arguments.progress);
-  if (!result.interrupted) return 0;
-  const std::string next =
-      result.snapshot.empty() ? "there is no snapshot to resume from" : "resume from " + result.snapshot;
+  const LoopResult result = train(run, spec, data, world, progress);
+  if (!result.interrupted || world.own_ranks()[0] != 0) return 0;
+  const std::string next = result.snapshot.empty()
+                               ? "there is no snapshot to resume from; with snapshot_every there would be"
+                               : "resume from " + result.snapshot;
   std::fprintf(stderr, "ithaca: interrupted after step %lld; %s\n", static_cast<long long>(result.steps),
                next.c_str());
   return kInterrupted;
+}
+
+int run_main(int argc, char** argv) {
+  const Arguments arguments = parse(argc, argv);
+  const ProgramSpec& spec = *ithaca_program();
+  const RunFile run = read_run_file(arguments.run_file);
+  if (run.mpi) catch_signals();  // a signal may come while MPI still waits for the other ranks
+  const auto world = open_world(run, spec);
+  try {
+    return run_in(*world, run, spec, arguments.progress);
+  } catch (const std::exception& error) {
+    world->fail(world->own_ranks()[0], message_of(error));
+    throw;
+  }
 }
 
 }  // namespace
@@ -132,10 +160,8 @@ int run_main(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return run_main(argc, argv);
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "ithaca: out of memory outside the arenas\n");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "ithaca: %s\n", error.what());
+    std::fprintf(stderr, "ithaca: %s\n", message_of(error).c_str());
   }
   return 1;
 }

@@ -120,7 +120,9 @@ RunFile read_run_file(const std::string& path) {
   run.save_final = keys.yes("save_final", true);
   run.threads = keys.count("threads");
   run.ranks = keys.count("ranks");
-  if (keys.text("comm", "local") != "local") keys.refuse("comm", "\"local\", the only one this binary has");
+  const std::string comm = keys.text("comm", "local");
+  if (comm != "local" && comm != "mpi") keys.refuse("comm", "\"local\" or \"mpi\"");
+  run.mpi = comm == "mpi";
   return run;
 }
 

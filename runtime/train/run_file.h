@@ -24,6 +24,7 @@ struct RunFile {
   bool save_final = true;
   int threads = 1;  // OpenMP threads of each rank
   int ranks = 1;
+  bool mpi = false;  // each rank a process of an MPI job; else all are threads of this one
 };
 
 // Throws Error naming the file, the key, its value and what is allowed.

@@ -21,7 +21,7 @@ export function compileCommand(): Command {
       const build = join(config.output_dir, "build");
       requireWritable(config.output_dir);
       const begin = performance.now();
-      const program = await buildProgram(compiled.sources, build, "cpu", report);
+      const program = await buildProgram(compiled.sources, build, "cpu", report, config.parallel.comm);
       const seconds = { ...compiled.seconds, build: (performance.now() - begin) / 1000 };
       const plan = join(build, "plan.txt");
       await writeFile(plan, compiled.planText);

@@ -5,9 +5,11 @@ import { Command } from "commander";
 import { createColors } from "picocolors";
 import { cacheDir } from "../cache.ts";
 import {
+  findMpi,
   findToolchain,
   installCommand,
   missingHeaders,
+  mpiPackages,
   neededHeaders,
   readCpuFlags,
   runProcess,
@@ -51,9 +53,10 @@ function verdict(checks: readonly Check[]): string {
 }
 
 async function examine(): Promise<Check[]> {
-  const [npm, compiler, nvcc] = await Promise.all([
+  const [npm, compiler, mpi, nvcc] = await Promise.all([
     firstLine("npm", "--version"),
     examineCompiler(),
+    examineMpi(),
     examineNvcc(),
   ]);
   return [
@@ -62,6 +65,7 @@ async function examine(): Promise<Check[]> {
     ...compiler,
     ...examineMachine(),
     { name: "cache", found: cacheDir(), needed: false },
+    mpi,
     nvcc,
   ];
 }
@@ -116,6 +120,13 @@ function examineMachine(): Check[] {
     },
     { name: "memory", found: `${gib(totalmem())} GiB, ${gib(availableMemory())} free`, needed: false },
   ];
+}
+
+async function examineMpi(): Promise<Check> {
+  const mpi = await findMpi();
+  const what = "for ranks that are processes, parallel.comm: mpi";
+  const remark = mpi ? what : `${what}: ${installCommand(...mpiPackages)}`;
+  return { name: "Open MPI", found: mpi?.version ?? null, needed: false, remark };
 }
 
 async function examineNvcc(): Promise<Check> {

@@ -9,8 +9,10 @@ import {
   generatedFlags,
   includeDirs,
   linkFlags,
+  type Mpi,
   packageRoot,
   requireHeaders,
+  requireMpi,
   runProcess,
   runtimeFlags,
   runtimeRoot,
@@ -57,24 +59,32 @@ export interface Unit {
   readonly path: string;
   readonly flags: readonly string[];
   readonly includeDirs: readonly string[];
+  /** The version of what else decides the object, such as a library's headers. */
+  readonly with?: string;
 }
 
 /**
- * Builds a program. The sources and both products end in `outDir`; products come from the cache when the same
- * sources were built before with the same runtime, compiler and CPU. Throws BuildError with the compiler's output.
+ * Builds a program, its `train` with what `comm` needs. The sources and both products end in `outDir`; products come
+ * from the cache when the same sources were built before with the same runtime, compiler and CPU. Throws BuildError
+ * with the compiler's output, and UserError where a library is missing.
  */
 export async function buildProgram(
   sources: readonly Source[],
   outDir: string,
   _target: "cpu",
   report: Report = silent,
+  comm: "local" | "mpi" | "nccl" = "local",
 ): Promise<Program> {
   const toolchain = await findToolchain();
+  const mpi = comm === "mpi" ? await requireMpi() : undefined;
   const runtime = await runtimeLibrary(toolchain, report);
-  const [main] = await compileAll(toolchain, [runtimeUnit(trainEntry)], report);
+  const entry = [runtimeUnit(trainEntry), ...(mpi ? await mpiUnits(mpi) : [])];
+  const main = await compileAll(toolchain, entry, report);
+  const mpiFlags = mpi?.linkFlags ?? [];
   const key = sha256(
     runtime,
-    main as string,
+    ...main,
+    ...mpiFlags,
     ...generatedFlags,
     ...sources.flatMap(({ path, text }) => [path, text]),
   );
@@ -90,7 +100,7 @@ export async function buildProgram(
         includeDirs: [temporary, ...includeDirs],
       }));
     const objects = await compileAll(toolchain, units, report);
-    await link(toolchain, join(temporary, "train"), [main as string, ...objects, runtime]);
+    await link(toolchain, join(temporary, "train"), [...main, ...objects, runtime, ...mpiFlags]);
     // -Bsymbolic: the program's own runtime, not the one of the addon that loads it.
     await link(toolchain, join(temporary, "program.so"), ["-shared", "-Wl,-Bsymbolic", ...objects, runtime]);
   });
@@ -122,6 +132,8 @@ export async function buildAddon(report: Report = silent): Promise<string> {
 export interface Executable {
   readonly name: string;
   readonly units: readonly Unit[];
+  /** Of libraries besides the runtime's. */
+  readonly linkFlags?: readonly string[];
 }
 
 /** Builds executables against the runtime, as its tests are, and returns their paths. */
@@ -138,10 +150,10 @@ export async function buildExecutables(
   );
   const folder = join(cacheDir(), "executables");
   const paths: string[] = [];
-  for (const { name, units } of executables) {
+  for (const { name, units, linkFlags: libraries = [] } of executables) {
     const own = objects.splice(0, units.length);
-    const path = join(folder, sha256(runtime, ...own), name);
-    await makeOnce(path, (temporary) => link(toolchain, temporary, [...own, runtime]));
+    const path = join(folder, sha256(runtime, ...own, ...libraries), name);
+    await makeOnce(path, (temporary) => link(toolchain, temporary, [...own, runtime, ...libraries]));
     paths.push(path);
   }
   await prune(folder, 100);
@@ -170,6 +182,17 @@ async function listUnits(folder: string): Promise<string[]> {
     .filter(isUnit)
     .sort()
     .map((name) => join(folder, name));
+}
+
+/** The files that speak MPI. Linked ahead of the runtime, they take the place of its train/no_mpi.cc. */
+export async function mpiUnits({ version, compileFlags }: Mpi): Promise<Unit[]> {
+  const files = await listUnits(join(runtimeRoot, "src/mpi"));
+  return files.map((path) => ({
+    path,
+    flags: [...runtimeFlags, ...compileFlags],
+    includeDirs,
+    with: `Open MPI ${version}`,
+  }));
 }
 
 function isUnit(path: string): boolean {
@@ -250,7 +273,7 @@ type Texts = Map<string, string | undefined>;
 /** Hash of all that decides the object file: compiler, flags, the source and every header of ours it reaches. */
 async function unitKey(toolchain: Toolchain, unit: Unit, texts: Texts): Promise<string> {
   const seen = new Set([unit.path]);
-  const parts = [toolchain.identity, ...unit.flags, ...toolchain.extraFlags];
+  const parts = [toolchain.identity, ...unit.flags, ...toolchain.extraFlags, unit.with ?? ""];
   for (const path of seen) {
     const text = await readCached(path, texts);
     if (text === undefined) throw new Error(`${path} does not exist: the package is incomplete`);

@@ -169,6 +169,48 @@ export async function requireHeaders(toolchain: Toolchain): Promise<void> {
   );
 }
 
+/** Open MPI as it is installed. */
+export interface Mpi {
+  /** "4.1.4". */
+  readonly version: string;
+  readonly compileFlags: readonly string[];
+  readonly linkFlags: readonly string[];
+}
+
+/** The Debian packages of Open MPI: mpirun, and what programs are built with. */
+export const mpiPackages = ["openmpi-bin", "libopenmpi-dev"] as const;
+
+/** Asks Open MPI's own compiler wrapper how it compiles and links; undefined where mpicc or mpirun isn't there. */
+export async function findMpi(): Promise<Mpi | undefined> {
+  const ask = (command: string, option: string) => runProcess(command, [option]).catch(() => undefined);
+  const [compile, link, mpirun] = await Promise.all([
+    ask("mpicc", "--showme:compile"),
+    ask("mpicc", "--showme:link"),
+    ask("mpirun", "--version"),
+  ]);
+  // Other MPIs have neither the option nor the name.
+  const version = /Open MPI\) (\S+)/.exec(mpirun?.stdout ?? "")?.[1];
+  if (compile?.code !== 0 || link?.code !== 0 || version === undefined) return undefined;
+  return {
+    version,
+    // System headers, so that their warnings are not ours; the C++ bindings are deprecated and not used.
+    compileFlags: [
+      "-DOMPI_SKIP_MPICXX",
+      ...words(compile.stdout).map((flag) => flag.replace(/^-I/, "-isystem")),
+    ],
+    linkFlags: words(link.stdout),
+  };
+}
+
+/** Throws unless Open MPI is there. */
+export async function requireMpi(): Promise<Mpi> {
+  const mpi = await findMpi();
+  if (mpi) return mpi;
+  throw new UserError("parallel.comm is mpi, and Open MPI (mpirun and mpicc) isn't found", {
+    remedy: `Install it with ${installCommand(...mpiPackages)}, or use parallel.comm: local.`,
+  });
+}
+
 /** The command that installs Debian packages, as this user would type it. */
 export function installCommand(...packages: readonly string[]): string {
   const sudo = process.getuid?.() === 0 ? "" : "sudo ";

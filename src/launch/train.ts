@@ -5,11 +5,13 @@ import { writeFile } from "node:fs/promises";
 import { constants as osConstants } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { buildProgram, type Report, type Source } from "../codegen/build.ts";
+import { requireMpi } from "../codegen/toolchain.ts";
 import type { Config } from "../config/load.ts";
 import { prepareData } from "../data/prepare.ts";
 import type { Model } from "../frontend/huggingface.ts";
 import { UserError } from "../ir/error.ts";
 import { followMetrics, type StepMetrics } from "./follow.ts";
+import { MpirunOutput, mpirunArguments, mpirunSignal } from "./mpirun.ts";
 import { type ProgressDisplay, showProgress } from "./progress.ts";
 import { runFile, vocabularySize } from "./run-file.ts";
 
@@ -35,12 +37,15 @@ export async function train(
 ): Promise<TrainResult> {
   const build = join(config.output_dir, "build");
   const { model } = compiled;
+  const { comm, sequence, data: replicas } = config.parallel;
+  if (comm === "mpi") await requireMpi(); // before the data, which may take a while
   requireWritable(config.output_dir);
   const data = await prepareData(config, vocabularySize(model), percent("reading the text", options.report));
-  const program = await buildProgram(compiled.sources, build, "cpu", options.report);
+  const program = await buildProgram(compiled.sources, build, "cpu", options.report, comm);
   const path = join(build, "run.json");
   await writeFile(path, `${JSON.stringify(await runFile(config, model, data, build), null, 2)}\n`);
-  return runBinary(program.train, path, config, options);
+  const mpiRanks = comm === "mpi" ? sequence * replicas : undefined;
+  return runBinary(program.train, path, config, { ...options, ...(mpiRanks !== undefined && { mpiRanks }) });
 }
 
 /** Reports every tenth of a long piece of work. */
@@ -54,12 +59,15 @@ function percent(what: string, report: Report): (done: number) => void {
   };
 }
 
-/** Starts `train --run FILE` and shows its progress. Signals are passed on to it. */
+/**
+ * Starts `train --run FILE`, with `mpiRanks` as that many processes of an MPI job, and shows its progress. Signals are
+ * passed on to it.
+ */
 export async function runBinary(
   binary: string,
   run: string,
   config: Pick<Config, "output_dir" | "max_steps" | "resume">,
-  { lines }: Pick<TrainOptions, "lines">,
+  { lines, mpiRanks }: Pick<TrainOptions, "lines"> & { readonly mpiRanks?: number },
 ): Promise<TrainResult> {
   const firstStep = Number(/^step-(\d+)$/.exec(basename(config.resume ?? ""))?.[1] ?? 0);
   let display: ProgressDisplay | undefined;
@@ -74,33 +82,50 @@ export async function runBinary(
 
   // A group of its own: Ctrl-C on a terminal reaches this process alone, and passes on once. Standard output is the
   // result of the command, so what the binary has to say goes to standard error.
-  const child = spawn(binary, ["--run", run], { stdio: ["ignore", 2, "pipe"], detached: true });
-  const pass = (signal: NodeJS.Signals) => child.kill(signal === "SIGHUP" ? "SIGTERM" : signal);
+  const mpirun = mpiRanks === undefined ? undefined : new MpirunOutput();
+  const before = mpiRanks === undefined ? [binary] : ["mpirun", ...mpirunArguments(mpiRanks), binary];
+  const [command = binary, ...args] = [...before, "--run", run];
+  const child = spawn(command, args, { stdio: ["ignore", 2, "pipe"], detached: true });
+  let passed = 0;
+  const pass = (signal: NodeJS.Signals) => {
+    const own = signal === "SIGHUP" ? "SIGTERM" : signal;
+    child.kill(mpirun ? mpirunSignal(passed) : own);
+    passed += 1;
+  };
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   const killChild = () => child.kill("SIGKILL");
   for (const signal of signals) process.on(signal, pass);
   process.on("exit", killChild);
 
   let said = "";
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+  const say = (text: string) => {
+    if (text === "") return;
     said = (said + text).slice(-4096);
     if (display) display.message(text);
     else process.stderr.write(text);
-  });
+  };
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => say(mpirun ? mpirun.add(text) : text));
   try {
     const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
       child.on("error", reject);
       child.on("close", (code, signal) => resolve([code, signal]));
     });
     follower.stop();
+    say(mpirun?.end() ?? "");
     display?.stop();
-    if (signal === "SIGKILL") {
+    // Ended by a second signal, or by the first one, where it came before the ranks could take it as a wish.
+    const early = signal === "SIGUSR1" || code === 128 + osConstants.signals.SIGUSR1;
+    if (mpirun && (passed > 1 || (passed > 0 && early))) return { exitCode: 130, last };
+    if (mpirun?.death !== undefined) {
+      process.stderr.write(`ithaca: ${mpirun.death}\n`);
+    } else if (signal === "SIGKILL") {
       process.stderr.write(
         "ithaca: the training process was killed, most likely for want of memory (see dmesg)\n",
       );
     } else if (signal !== null) {
       process.stderr.write(`ithaca: the training process ended by ${signal}\n`);
     } else if (code !== 0 && said === "") {
+      process.stderr.write(mpirun?.said ?? "");
       process.stderr.write(`ithaca: the training process ended with exit code ${code}\n`);
     }
     return { exitCode: code ?? 128 + (signal === null ? 0 : osConstants.signals[signal]), last };

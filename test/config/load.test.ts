@@ -256,7 +256,7 @@ describe("a file with a mistake", () => {
       "--set target=cuda: not available yet: training on GPUs
         This version has target: cpu only."
     `);
-    for (const option of ["comm=mpi", "zero_stage=3"]) {
+    for (const option of ["comm=nccl", "zero_stage=3"]) {
       expect(message(minimal, `parallel.${option}`)).toMatch(/^--set parallel\.\S+: not available yet: /);
     }
     for (const option of ["tiled_mlp=4", "activation_offload=host", "optimizer_offload=host"]) {

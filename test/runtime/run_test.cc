@@ -44,7 +44,8 @@ void run_files(const check::TemporaryDirectory& directory) {
   CHECK_THROWS(read(with("/learning_rate", -1)), "learning_rate is -1; it must be a number of at least 0");
   CHECK_THROWS(read(with("/lr_scheduler_type", "exponential")), "it can be constant, linear or cosine");
   CHECK_THROWS(read(with("/data/dtype", "int8")), "data: dtype is \"int8\"; it must be \"uint16\" or \"uint32\"");
-  CHECK_THROWS(read(with("/comm", "mpi")), "comm is \"mpi\"");
+  CHECK(read(with("/comm", "mpi")).mpi && !read(with("/comm", "local")).mpi);
+  CHECK_THROWS(read(with("/comm", "nccl")), "comm is \"nccl\"");
   CHECK_THROWS(read(with("/weights", "/a")), "a list of paths");
   CHECK_THROWS(read(with("/seed", 18446744073709551615ull)), "seed is 18446744073709551615");
   CHECK_THROWS(read(json::array()), "expected a JSON object");

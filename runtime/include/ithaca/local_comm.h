@@ -7,31 +7,24 @@
 #include <string>
 #include <vector>
 
-#include "ithaca/comm.h"
-#include "ithaca/mesh.h"
+#include "ithaca/world.h"
 
 namespace ithaca {
 
 struct LocalGroup;
 
-// What the ranks of one run share. It must outlive the Comms it hands out.
-class LocalWorld {
+// What the ranks of one run share.
+class LocalWorld final : public World {
  public:
   explicit LocalWorld(int ranks);
-  ~LocalWorld();
+  ~LocalWorld() override;
 
-  // `rank`'s end of the group `members` (rank numbers, ascending). Every member joins with the same list and purpose;
-  // groups of different purposes may be used at the same time.
-  std::unique_ptr<Comm> join(int rank, const std::vector<int>& members, const std::string& purpose = "");
-  // A Comm for each axis of the mesh, nullptr where its degree is 1.
-  std::vector<std::unique_ptr<Comm>> join_axes(int rank, const Mesh& mesh);
-  // A Comm among all ranks.
-  std::unique_ptr<Comm> join_all(int rank);
-
-  // Records the first failure and wakes every rank. Safe from any thread.
-  void fail(int rank, const std::string& why);
-  // "rank 2 failed: ..." for the first failure; empty while there is none.
-  std::string failure() const;
+  int ranks() const override { return ranks_; }
+  std::vector<int> own_ranks() const override;
+  int ranks_on_machine() const override { return ranks_; }
+  std::unique_ptr<Comm> join(int rank, const std::vector<int>& members, const std::string& purpose = "") override;
+  void fail(int rank, const std::string& why) override;
+  std::string failure() const override;
 
  private:
   int ranks_;

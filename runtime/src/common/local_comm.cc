@@ -7,6 +7,7 @@
 
 #include "ithaca/error.h"
 #include "ithaca/lane.h"
+#include "ithaca/sum_ranks.h"
 
 namespace ithaca {
 
@@ -14,7 +15,6 @@ namespace {
 
 constexpr std::uint32_t kAborted = 1;
 constexpr std::uint32_t kOneMeeting = 2;
-constexpr std::size_t kSumBlock = 2048;  // elements summed at a time, so that the running sum stays in the first cache
 
 struct alignas(64) Slot {
   const char* call = "";
@@ -22,38 +22,6 @@ struct alignas(64) Slot {
   DType dtype = DType::f32;
   const std::byte* send = nullptr;
 };
-
-float widen(float value) { return value; }
-float widen(bf16 value) { return value; }
-void narrow(float sum, float& to) { to = sum; }
-void narrow(float sum, bf16& to) { to = to_bf16(sum); }
-std::int32_t widen(std::int32_t value) { return value; }
-void narrow(std::int32_t sum, std::int32_t& to) { to = sum; }
-
-// dst[0, count) = the sum over sources, in their order.
-template <typename T>
-void sum_as(const std::vector<const std::byte*>& sources, std::byte* dst, std::size_t count) {
-  decltype(widen(T{})) sum[kSumBlock];
-  for (std::size_t begin = 0; begin < count; begin += kSumBlock) {
-    const std::size_t n = std::min(kSumBlock, count - begin);
-    for (std::size_t r = 0; r < sources.size(); ++r) {
-      const T* from = reinterpret_cast<const T*>(sources[r]) + begin;
-      if (r == 0) {
-        for (std::size_t i = 0; i < n; ++i) sum[i] = widen(from[i]);
-      } else {
-        for (std::size_t i = 0; i < n; ++i) sum[i] += widen(from[i]);
-      }
-    }
-    T* to = reinterpret_cast<T*>(dst) + begin;
-    for (std::size_t i = 0; i < n; ++i) narrow(sum[i], to[i]);
-  }
-}
-
-void sum_ranks(const std::vector<const std::byte*>& sources, std::byte* dst, std::size_t count, DType dtype) {
-  if (dtype == DType::f32) sum_as<float>(sources, dst, count);
-  if (dtype == DType::bf16) sum_as<bf16>(sources, dst, count);
-  if (dtype == DType::i32) sum_as<std::int32_t>(sources, dst, count);
-}
 
 }  // namespace
 
@@ -197,18 +165,10 @@ std::unique_ptr<Comm> LocalWorld::join(int rank, const std::vector<int>& members
   return std::make_unique<LocalComm>(*this, *group, rank, static_cast<int>(place - members.begin()));
 }
 
-std::vector<std::unique_ptr<Comm>> LocalWorld::join_axes(int rank, const Mesh& mesh) {
-  std::vector<std::unique_ptr<Comm>> comms(mesh.axes());
-  for (int axis = 0; axis < mesh.axes(); ++axis) {
-    if (mesh.degree(axis) > 1) comms[axis] = join(rank, mesh.group(rank, axis), mesh.name(axis));
-  }
-  return comms;
-}
-
-std::unique_ptr<Comm> LocalWorld::join_all(int rank) {
-  std::vector<int> members(ranks_);
-  for (int r = 0; r < ranks_; ++r) members[r] = r;
-  return join(rank, members);
+std::vector<int> LocalWorld::own_ranks() const {
+  std::vector<int> all(ranks_);
+  for (int r = 0; r < ranks_; ++r) all[r] = r;
+  return all;
 }
 
 void LocalWorld::fail(int rank, const std::string& why) {
