@@ -54,6 +54,47 @@ function unbroadcast(grad: Value, like: Value): Value {
   return extra === 0 ? grad : sum(grad, { dims: Array.from({ length: extra }, (_, i) => i) });
 }
 
+interface Pointwise<N extends readonly string[]> {
+  readonly name: string;
+  readonly doc: string;
+  readonly operands: N;
+  /** Per element of the result. */
+  readonly flops?: number;
+  readonly f: (...x: number[]) => number;
+  /** The operands' gradients at the sizes of dy; summed over broadcast dimensions afterwards. Null: none. */
+  readonly gradient: ((operands: readonly Value[], dy: Value, y: Value) => Value[]) | null;
+}
+
+/** An op of any number of operands with broadcasting of trailing dimensions. */
+function pointwise<const N extends readonly string[]>({
+  name,
+  doc,
+  operands,
+  flops = 1,
+  f,
+  gradient,
+}: Pointwise<N>) {
+  return defineOp({
+    name,
+    doc,
+    operands,
+    attrs: {},
+    sharding: broadcastRule,
+    elementwise: true,
+    overwrites: operands.map((_, i) => [0, i] as const),
+    infer: (types) => [broadcastType(types)],
+    gradient:
+      gradient &&
+      (({ operands: xs, results: [y], grads: [dy] }): Gradients =>
+        gradient(xs, dy as Value, y).map((grad, i) => unbroadcast(grad, xs[i]))),
+    cost: (types, _attrs, results) => ({
+      flops: flops * elements(results[0]),
+      bytes: bytesOf(types, results),
+    }),
+    eval: (arrays) => evalElementwise(arrays, f),
+  });
+}
+
 interface Binary {
   readonly name: string;
   readonly doc: string;
@@ -62,27 +103,8 @@ interface Binary {
 }
 
 function binary({ name, doc, f, gradient }: Binary) {
-  return defineOp({
-    name,
-    doc,
-    operands: ["a", "b"],
-    attrs: {},
-    sharding: broadcastRule,
-    elementwise: true,
-    overwrites: [
-      [0, 0],
-      [0, 1],
-    ],
-    infer: (types) => [broadcastType(types)],
-    gradient:
-      gradient &&
-      (({ operands: [a, b], results: [y], grads: [dy] }) => {
-        const [da, db] = gradient(a, b, dy as Value, y);
-        return [unbroadcast(da, a), unbroadcast(db, b)];
-      }),
-    cost: (types, _attrs, results) => ({ flops: elements(results[0]), bytes: bytesOf(types, results) }),
-    eval: (arrays) => evalElementwise(arrays, f),
-  });
+  const of = gradient && (([a, b]: readonly Value[], dy: Value, y: Value) => gradient(a, b, dy, y));
+  return pointwise({ name, doc, operands: ["a", "b"], f, gradient: of });
 }
 
 export const add = binary({
@@ -212,26 +234,16 @@ export const [gelu, gelu_grad] = activation(
   },
 );
 
-export const swiglu_grad_gate = defineOp({
+export const swiglu_grad_gate = pointwise({
   name: "swiglu_grad_gate",
   doc: "Gradient of swiglu in gate: dy * up * silu'(gate).",
   operands: ["gate", "up", "dy"],
-  attrs: {},
-  sharding: broadcastRule,
-  elementwise: true,
-  overwrites: [
-    [0, 0],
-    [0, 1],
-    [0, 2],
-  ],
-  infer: (types) => [broadcastType(types)],
+  flops: 8,
+  f: (gate, up, dy) => {
+    const s = sigmoidOf(gate);
+    return dy * up * s * (1 + gate * (1 - s));
+  },
   gradient: null,
-  cost: (types, _attrs, results) => ({ flops: 8 * elements(results[0]), bytes: bytesOf(types, results) }),
-  eval: (arrays) =>
-    evalElementwise(arrays, (gate, up, dy) => {
-      const s = sigmoidOf(gate);
-      return dy * up * s * (1 + gate * (1 - s));
-    }),
 });
 
 export const swiglu_grad_up = binary({
@@ -241,24 +253,13 @@ export const swiglu_grad_up = binary({
   gradient: null,
 });
 
-export const swiglu = defineOp({
+export const swiglu = pointwise({
   name: "swiglu",
   doc: "silu(gate) * up (Shazeer 2020, arXiv:2002.05202)",
   operands: ["gate", "up"],
-  attrs: {},
-  sharding: broadcastRule,
-  elementwise: true,
-  overwrites: [
-    [0, 0],
-    [0, 1],
-  ],
-  infer: (types) => [broadcastType(types)],
-  gradient: ({ operands: [gate, up], grads: [dy] }): Gradients => [
-    swiglu_grad_gate(gate, up, dy as Value),
-    swiglu_grad_up(gate, dy as Value),
-  ],
-  cost: (types, _attrs, results) => ({ flops: 5 * elements(results[0]), bytes: bytesOf(types, results) }),
-  eval: (arrays) => evalElementwise(arrays, (gate, up) => gate * sigmoidOf(gate) * up),
+  flops: 5,
+  f: (gate, up) => gate * sigmoidOf(gate) * up,
+  gradient: ([gate, up], dy) => [swiglu_grad_gate(gate, up, dy), swiglu_grad_up(gate, dy)],
 });
 
 export const scale = defineOp({
