@@ -1,10 +1,11 @@
 /** @file The whole road: a configuration in, the sources of a training program out. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { emitCpu, type Source } from "./codegen/cpu/emit.ts";
+import type { Source } from "./codegen/build.ts";
+import { emitCpu } from "./codegen/cpu/emit.ts";
 import { cpuTarget } from "./codegen/cpu/target.ts";
 import type { Config } from "./config/load.ts";
-import { type Model, readModel, readModelDirectory } from "./frontend/huggingface.ts";
+import { type Model, readModel } from "./frontend/huggingface.ts";
 import { lowerDefinition } from "./frontend/index.ts";
 import { UserError } from "./ir/error.ts";
 import { modelFlops, parameterCount } from "./ir/flops.ts";
@@ -37,6 +38,7 @@ export interface Compiled {
   /** Null when the road was left early. */
   readonly plan: Plan | null;
   readonly stages: readonly CompiledStage[];
+  /** The plan as text, made when it is asked for; "" where there is none. */
   readonly planText: string;
   /** Number of elements of all weights. */
   readonly parameters: number;
@@ -47,8 +49,7 @@ export interface Compiled {
 /** Compiles what a configuration describes. Throws UserError for what the user can mend, PassError for our faults. */
 export async function compileConfig(config: Config, options: CompileOptions = {}): Promise<Compiled> {
   const clock = new Clock();
-  const model =
-    "directory" in config.model ? readModelDirectory(config.model.directory) : readModel(config.model, ".");
+  const model = readModel("directory" in config.model ? config.model.directory : config.model, ".");
   const graph = await lowerDefinition({
     file: model.file,
     ...(model.className !== null && { className: model.className }),
@@ -69,7 +70,9 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
     sources,
     plan,
     stages: stages.map(withText),
-    planText: plan ? printPlan(plan) : "",
+    get planText() {
+      return plan ? printPlan(plan) : "";
+    },
     parameters: parameterCount(graph),
     seconds: clock.seconds,
   };
@@ -177,12 +180,12 @@ function withText(stage: Stage): CompiledStage {
   };
 }
 
-function writeDump({ stages, planText }: Compiled, folder: string): void {
+function writeDump({ stages, plan }: Compiled, folder: string): void {
   mkdirSync(folder, { recursive: true });
   stages.forEach(({ pass, text }, i) => {
     writeFileSync(join(folder, `${String(i).padStart(2, "0")}-${pass}.ir`), text);
   });
-  if (planText !== "") writeFileSync(join(folder, "plan.txt"), planText);
+  if (plan) writeFileSync(join(folder, "plan.txt"), printPlan(plan));
 }
 
 /** Seconds since the lap before, by name. */

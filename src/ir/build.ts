@@ -1,8 +1,8 @@
 /** @file Building graphs: the open builder to which calls of ops append, and the naming of values. */
 import { UserError } from "./error.ts";
-import type { Attrs, Node, Param, Region, Role, Value } from "./graph.ts";
+import type { Attrs, Graph, Node, Param, Region, Role, Value } from "./graph.ts";
 import { layoutOf, wrongRank } from "./layout.ts";
-import { completeAttrs, type OpDefinition } from "./op.ts";
+import { completeAttrs, type OpDefinition, ruleOf } from "./op.ts";
 import { type Mesh, printType, sizesOf, type TensorType } from "./type.ts";
 
 export interface NodeOptions {
@@ -10,6 +10,14 @@ export interface NodeOptions {
   readonly name?: string | readonly string[];
   readonly loc?: string;
   readonly body?: Region;
+}
+
+/** Names that are taken at the top of a graph. */
+export function namesOf(graph: Graph): string[] {
+  return [
+    ...graph.params.map(({ value }) => value.name),
+    ...graph.nodes.flatMap((node) => node.results.map((result) => result.name)),
+  ];
 }
 
 /** Collects nodes in order and keeps names unique. One builder is open at a time; ops append to it. */
@@ -28,6 +36,14 @@ export class Builder {
   constructor(mesh: Mesh, reserved: Iterable<string> = []) {
     this.mesh = mesh;
     this.#names = new Set(reserved);
+  }
+
+  /** A builder that goes on where `graph` ends. */
+  static continuing(graph: Graph): Builder {
+    const builder = new Builder(graph.mesh, namesOf(graph));
+    builder.params.push(...graph.params);
+    builder.nodes.push(...graph.nodes);
+    return builder;
   }
 
   /** `wish`, or `wish.1`, `wish.2` ... if it is taken. */
@@ -105,7 +121,7 @@ export function inferTypes(
         remedy: "Every dimension has one element or more.",
       });
     }
-    const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(attrs, types);
+    const rule = ruleOf(record, attrs, types);
     return rule === "moves" || rule === "body" ? inferred : layoutOf(rule, types, inferred);
   } catch (error) {
     if (error instanceof UserError && !error.location && loc) {
@@ -158,7 +174,7 @@ export function append(
   record: OpDefinition,
   operands: readonly Value[],
   attrs: Partial<Attrs>,
-  options: NodeOptions,
+  options: NodeOptions = {},
 ): readonly Value[] {
   return openBuilder().add(record, operands, attrs, options).results;
 }

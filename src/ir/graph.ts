@@ -85,7 +85,7 @@ export function escaping(graph: Graph): Value[] {
   return [...graph.outputs.map((output) => output.value), ...graph.updates.map((update) => update.value)];
 }
 
-/** Nodes of the graph and of all bodies inside it. */
-export function countNodes(nodes: readonly Node[]): number {
-  return nodes.reduce((total, node) => total + 1 + (node.body ? countNodes(node.body.nodes) : 0), 0);
+/** `nodes` and all nodes of the bodies inside them. */
+export function allNodes(nodes: readonly Node[]): Node[] {
+  return nodes.flatMap((node) => [node, ...(node.body ? allNodes(node.body.nodes) : [])]);
 }

@@ -77,3 +77,8 @@ export function completeAttrs(record: OpDefinition, given: Partial<Attrs>): Attr
   }
   return attrs;
 }
+
+/** The sharding rule of a use of the op. */
+export function ruleOf({ sharding }: OpDefinition, attrs: Attrs, types: readonly TensorType[]): string {
+  return typeof sharding === "string" ? sharding : sharding(attrs, types);
+}

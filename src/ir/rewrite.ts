@@ -1,5 +1,5 @@
 /** @file The one way to change a graph: handlers by op name, asked for every node in order, bodies included. */
-import { Builder, building, inferTypes } from "./build.ts";
+import { Builder, building, inferTypes, namesOf } from "./build.ts";
 import type { Attrs, Graph, Node, Output, Param, Region, Update, Value } from "./graph.ts";
 import type { Widened } from "./op.ts";
 import { isOpName, type OpName, type ops, recordOf } from "./ops/index.ts";
@@ -67,13 +67,6 @@ export function retype(graph: Graph, typeOf: (param: Param) => TensorType): Grap
       ({ param, value }): Update => ({ param: lookup(env, param), value: lookup(env, value) }),
     ),
   };
-}
-
-function namesOf(graph: Graph): string[] {
-  return [
-    ...graph.params.map(({ value }) => value.name),
-    ...graph.nodes.flatMap((node) => node.results.map((result) => result.name)),
-  ];
 }
 
 function lookup(env: ReadonlyMap<Value, Value>, value: Value): Value {

@@ -3,6 +3,7 @@ import { inferTypes } from "./build.ts";
 import { UserError } from "./error.ts";
 import type { Graph, Node, Region, Value } from "./graph.ts";
 import { layoutComplaints } from "./layout.ts";
+import { ruleOf } from "./op.ts";
 import { isOpName, recordOf } from "./ops/index.ts";
 import { degreeOf, type Mesh, printType, sameType, type TensorType } from "./type.ts";
 
@@ -223,7 +224,7 @@ function checkLayouts(graph: Graph, complain: Parameters<Check>[1]): void {
       const record = recordOf(node.op);
       if (node.body) visit(node.body.nodes);
       const types = node.operands.map((operand) => operand.type);
-      const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(node.attrs, types);
+      const rule = ruleOf(record, node.attrs, types);
       if (rule === "moves" || rule === "body") continue;
       const nameOf = (index: number) =>
         record.operands[Math.min(index, record.operands.length - 1)].replace("...", "");

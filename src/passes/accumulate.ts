@@ -72,12 +72,7 @@ export const accumulate = definePass({
 
 /** The graph as a body that adds each output to what came before. */
 function bodyOf(graph: Graph) {
-  const names = [
-    ...graph.params.map(({ value }) => value),
-    ...graph.nodes.flatMap((node) => node.results),
-  ].map(({ name }) => name);
-  const inner = new Builder(graph.mesh, names);
-  inner.nodes.push(...graph.nodes);
+  const inner = Builder.continuing(graph);
   const before = graph.outputs.map(
     ({ value }): Value => ({ name: inner.unique(`${value.name}.before`), type: value.type }),
   );

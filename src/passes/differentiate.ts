@@ -19,7 +19,7 @@
  */
 import { Builder, building } from "../ir/build.ts";
 import { UserError } from "../ir/error.ts";
-import type { Graph, Node, Output, Region, Value } from "../ir/graph.ts";
+import type { Node, Output, Region, Value } from "../ir/graph.ts";
 import { ops, recordOf } from "../ir/ops/index.ts";
 import { isFloat, sizesOf } from "../ir/type.ts";
 import { definePass } from "./pass.ts";
@@ -38,7 +38,7 @@ export const differentiate = definePass({
       throw new UserError(`the graph has no output "${loss}" to differentiate`, {
         remedy: "A model's forward returns cross_entropy(...).",
       });
-    const builder = continued(graph);
+    const builder = Builder.continuing(graph);
     const weights = graph.params.filter(({ role }) => role === "param").map(({ value }) => value);
     const seed = building(builder, () =>
       ops.constant({ value: 1, dtype: "f32" }, { name: `d.${output.value.name}` }),
@@ -55,17 +55,6 @@ export const differentiate = definePass({
     return { ...graph, nodes: builder.nodes, outputs: [...graph.outputs, ...outputs] };
   },
 });
-
-/** A builder that goes on where the graph ends. */
-function continued(graph: Graph): Builder {
-  const names = [
-    ...graph.params.map(({ value }) => value.name),
-    ...graph.nodes.flatMap((node) => node.results.map(({ name }) => name)),
-  ];
-  const builder = new Builder(graph.mesh, names);
-  builder.nodes.push(...graph.nodes);
-  return builder;
-}
 
 function noGradient(weight: Value, builder: Builder): Value {
   return building(builder, () =>

@@ -33,13 +33,7 @@ export const optimizer = definePass({
   options: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, max_grad_norm: 1 },
 
   run(graph, options) {
-    const builder = new Builder(
-      graph.mesh,
-      graph.nodes.flatMap((node) => node.results.map((result) => result.name)),
-    );
-    builder.params.push(...graph.params);
-    for (const { value } of graph.params) builder.unique(value.name);
-    builder.nodes.push(...graph.nodes);
+    const builder = Builder.continuing(graph);
     return building(builder, () => append(graph, builder, options));
   },
 });

@@ -8,7 +8,7 @@
  * of backward and its gradient is gone before the next is made.
  */
 import { Graph as DependencyGraph } from "@dagrejs/graphlib";
-import type { Node, Update, Value } from "../ir/graph.ts";
+import { consumers, type Node, type Update, type Value } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
 import { localBytes, type Mesh } from "../ir/type.ts";
 
@@ -24,8 +24,8 @@ const idOf = (index: number): string => `n${index}`;
 
 /**
  * Which node must run before which: makers before readers, and every reader of a parameter before the node that
- * overwrites it, where that is possible. Node i is called `n<i>`. The graph may be thousands of nodes deep, so walk it iteratively:
- * graphlib's own algorithms recurse.
+ * overwrites it, where that is possible. Node i is called `n<i>`. The graph may be thousands of nodes deep, so walk it
+ * iteratively: graphlib's own algorithms recurse.
  */
 export function dependencyGraph({ nodes, updates }: Pick<Order, "nodes" | "updates">): DependencyGraph {
   const graph = new DependencyGraph();
@@ -34,20 +34,22 @@ export function dependencyGraph({ nodes, updates }: Pick<Order, "nodes" | "updat
     graph.setNode(idOf(index), index);
     for (const result of node.results) maker.set(result, index);
   });
-  const readers = new Map<Value, number[]>();
   nodes.forEach((node, index) => {
     for (const operand of new Set(node.operands)) {
       const before = maker.get(operand);
       if (before !== undefined) graph.setEdge(idOf(before), idOf(index));
-      readers.set(operand, [...(readers.get(operand) ?? []), index]);
     }
   });
+  const readers = consumers(nodes);
+  const indexOf = new Map(nodes.map((node, index) => [node, index]));
   for (const { param, value } of updates) {
     const writer = maker.get(value);
     if (writer === undefined) continue;
     // A reader that needs the new value too can't come first: then the value is made elsewhere and copied at the end.
-    for (const reader of readers.get(param) ?? [])
-      if (!reaches(graph, idOf(writer), idOf(reader))) graph.setEdge(idOf(reader), idOf(writer));
+    for (const reader of readers.get(param) ?? []) {
+      const id = idOf(indexOf.get(reader) as number);
+      if (!reaches(graph, idOf(writer), id)) graph.setEdge(id, idOf(writer));
+    }
   }
   return graph;
 }

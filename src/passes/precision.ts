@@ -15,7 +15,7 @@
  * of a cast is a cast back, so gradients of weights arrive in f32. Half the memory for activations, and the price is
  * bf16's eight bits of mantissa.
  */
-import type { Value } from "../ir/graph.ts";
+import { append } from "../ir/build.ts";
 import { ops, recordOf } from "../ir/ops/index.ts";
 import { keep, rewrite } from "../ir/rewrite.ts";
 import { definePass } from "./pass.ts";
@@ -52,18 +52,8 @@ export const precision = definePass({
         const lowered = operands.map((operand) =>
           operand.type.dtype === "f32" ? ops.cast(operand, { dtype }) : operand,
         );
-        return apply(node.op, lowered, node.attrs);
+        return append(recordOf(node.op), lowered, node.attrs);
       },
     });
   },
 });
-
-function apply(
-  name: string,
-  operands: readonly Value[],
-  attrs: Readonly<Record<string, unknown>>,
-): Value | readonly Value[] {
-  const op = ops[name as keyof typeof ops] as unknown as (...args: unknown[]) => Value | readonly Value[];
-  const variadic = recordOf(name).operands.at(-1)?.startsWith("...") ?? false;
-  return variadic ? op(operands, attrs) : op(...operands, attrs);
-}

@@ -16,7 +16,7 @@
  * once a step and not once a micro batch. Sums are in f32, in the order of the ranks: the same on every run.
  */
 import { Builder, building } from "../ir/build.ts";
-import type { Graph, Value } from "../ir/graph.ts";
+import type { Value } from "../ir/graph.ts";
 import { ops } from "../ir/ops/index.ts";
 import { definePass } from "./pass.ts";
 
@@ -30,17 +30,12 @@ export const reduce = definePass({
 
   run(graph) {
     if (graph.outputs.every(({ value }) => value.type.partial.length === 0)) return graph;
-    const names = [
-      ...graph.params.map(({ value }) => value),
-      ...graph.nodes.flatMap((node) => node.results),
-    ].map(({ name }) => name);
-    const builder = new Builder(graph.mesh, names);
-    builder.nodes.push(...graph.nodes);
+    const builder = Builder.continuing(graph);
     const whole = (value: Value): Value =>
       value.type.partial.reduce((sum, axis) => ops.all_reduce(sum, { axis }), value);
     const outputs = building(builder, () =>
       graph.outputs.map((output) => ({ ...output, value: whole(output.value) })),
     );
-    return { ...graph, nodes: builder.nodes, outputs } satisfies Graph;
+    return { ...graph, nodes: builder.nodes, outputs };
   },
 });

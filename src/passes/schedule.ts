@@ -186,21 +186,18 @@ class Scheduler {
     if (wanted) {
       // What lies there now must have been read for the last time, or by a kernel that may write over it.
       const clash = inputs.some((input, i) => input.buffer === wanted.buffer && !over.includes(i));
-      const awaited = (this.#reads.get(wanted.buffer) ?? 0) > 0;
-      if (!clash && !awaited) return { ...wanted, name: result.name, type: result.type };
+      if (!clash && !this.#isAwaited(wanted.buffer))
+        return { ...wanted, name: result.name, type: result.type };
     }
     for (const at of over) {
       const { buffer, strides, type } = inputs[at];
-      const draft = this.#drafts[buffer];
       const fits =
         DTYPE_BYTES[type.dtype] === DTYPE_BYTES[result.type.dtype] &&
         localBytes(type, this.#graph.mesh) === localBytes(result.type, this.#graph.mesh);
-      const free =
-        !draft.persistent &&
-        draft.depth === this.#open.length &&
-        (this.#reads.get(buffer) ?? 0) <= 0 &&
-        strides.every((stride) => stride === 0);
-      if (!fits || !free || taken.has(buffer) || draft.bytes !== localBytes(type, this.#graph.mesh)) continue;
+      const isWhole =
+        strides.every((stride) => stride === 0) &&
+        this.#drafts[buffer].bytes === localBytes(type, this.#graph.mesh);
+      if (!fits || !isWhole || !this.#isFree(buffer) || taken.has(buffer)) continue;
       taken.add(buffer);
       return this.#slot(result, buffer);
     }
@@ -210,6 +207,16 @@ class Scheduler {
         ? "communication"
         : "activations";
     return this.#slot(result, this.#buffer(result.name, kind, result.type));
+  }
+
+  /** Whether nobody will read the buffer any more, and it was made in the loop that is open now. */
+  #isFree(buffer: number): boolean {
+    const { persistent, depth } = this.#drafts[buffer];
+    return !persistent && depth === this.#open.length && !this.#isAwaited(buffer);
+  }
+
+  #isAwaited(buffer: number): boolean {
+    return (this.#reads.get(buffer) ?? 0) > 0;
   }
 
   /** Operands that the kernel may write result `index` over. */
@@ -298,11 +305,9 @@ class Scheduler {
   #repeat(node: Node, body: Region, inputs: readonly Slot[]): Slot[] {
     const { times, carry } = node.attrs as { times: number; carry: number };
     const carried = inputs.slice(0, carry).map((input, i): Slot => {
-      const draft = this.#drafts[input.buffer];
-      const free =
-        !draft.persistent && (this.#reads.get(input.buffer) ?? 0) <= 0 && draft.depth === this.#open.length;
       // Two that begin as one value, or one that is read as it was, need a place of their own.
-      if (free && inputs.every(({ buffer }, at) => at === i || buffer !== input.buffer)) return input;
+      if (this.#isFree(input.buffer) && inputs.every(({ buffer }, at) => at === i || buffer !== input.buffer))
+        return input;
       const own = this.#slot(
         node.results[i],
         this.#buffer(node.results[i].name, "activations", node.results[i].type),
@@ -320,7 +325,7 @@ class Scheduler {
       const destinations: Slots = new Map(
         body.returns.map((value, i) => [value, this.#inner(carried[i], value.type, 0)]),
       );
-      this.#region(this.#ordered(body), body.returns, slots, destinations);
+      this.#region(this.#ordered(body.nodes, body.returns), body.returns, slots, destinations);
       this.#handOn(
         body.returns.map((value) => slots.get(value) as Slot),
         carried.map((slot, i) => this.#inner(slot, body.returns[i].type, 0)),
@@ -351,7 +356,7 @@ class Scheduler {
       const destination = destinations.get(result);
       if (destination) wanted.set(body.returns[i], destination);
     });
-    this.#region(this.#ordered(body), body.returns, slots, wanted);
+    this.#region(this.#ordered(body.nodes, body.returns), body.returns, slots, wanted);
     return body.returns.map((value, i) => {
       const slot = slots.get(value) as Slot;
       // From here on the node's own readers count.
@@ -360,8 +365,8 @@ class Scheduler {
     });
   }
 
-  #ordered(body: Region): Node[] {
-    return orderNodes({ nodes: body.nodes, exits: body.returns, updates: [], mesh: this.#graph.mesh });
+  #ordered(nodes: readonly Node[], exits: readonly Value[]): Node[] {
+    return orderNodes({ nodes, exits, updates: [], mesh: this.#graph.mesh });
   }
 
   #tile(node: Node, body: Region, inputs: readonly Slot[], destinations: Slots): Slot[] {
@@ -389,9 +394,7 @@ class Scheduler {
       const wanted = destinations.get(result);
       // Parts are written while others are still read: the place must be nobody else's by now.
       const free =
-        wanted &&
-        (this.#reads.get(wanted.buffer) ?? 0) <= 0 &&
-        inputs.every(({ buffer }) => buffer !== wanted.buffer);
+        wanted && !this.#isAwaited(wanted.buffer) && inputs.every(({ buffer }) => buffer !== wanted.buffer);
       return free ? wanted : this.#slot(result, this.#buffer(result.name, kind, result.type));
     });
     results.forEach((slot, i) => {
@@ -413,14 +416,8 @@ class Scheduler {
         if ((join[i] ?? -1) >= 0) wanted.set(value, parts[i]);
       });
       const factors = [...products.values()].flatMap((product) => product.operands);
-      const whole = body.returns.filter((value) => !products.has(value));
-      const ordered = orderNodes({
-        nodes,
-        exits: [...whole, ...factors],
-        updates: [],
-        mesh: this.#graph.mesh,
-      });
-      this.#region(ordered, [...whole, ...factors], slots, wanted);
+      const exits = [...body.returns.filter((value) => !products.has(value)), ...factors];
+      this.#region(this.#ordered(nodes, exits), exits, slots, wanted);
       body.returns.forEach((value, i) => {
         const product = products.get(value);
         if (product) this.#addProduct(parts[i], product, slots);

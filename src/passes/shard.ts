@@ -13,7 +13,7 @@
  * since sizes are global. Weights are whole on every rank. What an op needs whole but finds split is for the passes
  * behind this one: the graph needn't be "laid-out" yet.
  */
-import type { Graph, Param } from "../ir/graph.ts";
+import type { Param } from "../ir/graph.ts";
 import { retype } from "../ir/rewrite.ts";
 import type { TensorType } from "../ir/type.ts";
 import { definePass } from "./pass.ts";
@@ -37,6 +37,6 @@ export const shard = definePass({
         dims: value.type.dims.map((dim, i) => ({ ...dim, axes: i < 2 ? axes[i] : [] })),
       };
     };
-    return retype(graph, split) as Graph;
+    return retype(graph, split);
   },
 });

@@ -11,7 +11,9 @@
  * so that a weight's gradient leaves its f32 accumulator without being rounded to bf16 on the way. Nothing relies on
  * this pass but speed and memory. Numbers are the same or, where such a rounding falls away, closer to exact.
  */
+import { append } from "../ir/build.ts";
 import {
+  allNodes,
   consumers,
   escaping,
   type Graph,
@@ -20,7 +22,7 @@ import {
   type Region,
   type Value,
 } from "../ir/graph.ts";
-import { ops } from "../ir/ops/index.ts";
+import { recordOf } from "../ir/ops/index.ts";
 import { printAttrs } from "../ir/print.ts";
 import { keep, rewrite } from "../ir/rewrite.ts";
 import { definePass } from "./pass.ts";
@@ -51,7 +53,7 @@ const canGive = (op: string, dtype: unknown): boolean =>
 const isIdleCast = (node: Node): boolean =>
   node.op === "cast" && node.attrs.dtype === node.operands[0].type.dtype;
 
-/** A cast to the type there is, and cast(op(x)) where nobody else reads what is between. Bodies are left alone. */
+/** A cast to the type there is, and cast(op(x)) where nobody else reads what is between. */
 function foldCasts(graph: Graph): Graph {
   const all = allNodes(graph.nodes);
   const made = producers(all);
@@ -72,19 +74,13 @@ function foldCasts(graph: Graph): Graph {
       const source = foldable.get(node);
       const operands = source && operandsOf.get(source);
       if (!source || !operands) return keep;
-      const op = ops[source.op as "sum"] as unknown as (...args: unknown[]) => Value;
-      return op(...operands, { ...source.attrs, dtype: node.attrs.dtype });
+      return append(recordOf(source.op), operands, { ...source.attrs, dtype: node.attrs.dtype });
     },
     any(node, operands) {
       if (sources.has(node)) operandsOf.set(node, operands);
       return keep;
     },
   });
-}
-
-/** `nodes` and all nodes of their bodies. */
-function allNodes(nodes: readonly Node[]): Node[] {
-  return nodes.flatMap((node) => [node, ...(node.body ? allNodes(node.body.nodes) : [])]);
 }
 
 /** Nodes of equal op, attributes and operands become one, in each body apart. Ops with a body are left alone. */

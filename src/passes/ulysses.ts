@@ -21,8 +21,10 @@
  * Each rank sends (sp-1)/sp of its own operands and results, which stays the same when the sequence and `sp` grow
  * together. The gradient of an all_to_all is one too, so backward is split in the same way.
  */
-import type { Graph, Node, Value } from "../ir/graph.ts";
+import { append } from "../ir/build.ts";
+import { allNodes, escaping, type Node, type Value } from "../ir/graph.ts";
 import { type LetterDim, letters } from "../ir/layout.ts";
+import { ruleOf } from "../ir/op.ts";
 import { ops, recordOf } from "../ir/ops/index.ts";
 import { keep, type Replacement, rewrite } from "../ir/rewrite.ts";
 import { definePass } from "./pass.ts";
@@ -38,23 +40,14 @@ export const ulysses = definePass({
   run(graph, { axis }) {
     const degree = graph.mesh.get(axis) ?? 1;
     if (degree === 1) return graph;
-    const read = valuesRead(
-      graph.nodes,
-      graph.outputs.map(({ value }) => value),
-    );
-    return rewrite(graph, { any: (node, operands) => exchange(node, operands, axis, degree, read) }) as Graph;
+    const all = allNodes(graph.nodes);
+    const read = new Set([
+      ...escaping(graph),
+      ...all.flatMap((node) => [...node.operands, ...(node.body?.returns ?? [])]),
+    ]);
+    return rewrite(graph, { any: (node, operands) => exchange(node, operands, axis, degree, read) });
   },
 });
-
-/** Every value that a node, an output or the return of a body reads. */
-function valuesRead(nodes: readonly Node[], exits: readonly Value[]): Set<Value> {
-  const read = new Set(exits);
-  for (const node of nodes) {
-    for (const operand of node.operands) read.add(operand);
-    if (node.body) for (const value of valuesRead(node.body.nodes, node.body.returns)) read.add(value);
-  }
-  return read;
-}
 
 /** The node between exchanges, or `keep` where nothing that must be whole is split over `axis`. */
 function exchange(
@@ -66,7 +59,7 @@ function exchange(
 ): Replacement {
   const record = recordOf(node.op);
   const types = operands.map(({ type }) => type);
-  const rule = typeof record.sharding === "string" ? record.sharding : record.sharding(node.attrs, types);
+  const rule = ruleOf(record, node.attrs, types);
   if (rule === "moves" || rule === "body") return keep;
   const terms = letters(
     rule,
@@ -89,8 +82,7 @@ function exchange(
     const filled = fill(operand, to, groups[i]);
     return ops.all_to_all(filled, { axis, from, to });
   });
-  const op = ops[node.op as "add"] as unknown as (...args: unknown[]) => Value | readonly Value[];
-  const results = [op(...moved, node.attrs)].flat() as Value[];
+  const results = append(record, moved, node.attrs);
   return results.map((result, i) => {
     const to = terms.results[i].findIndex((own) => own.letter === whole);
     const from = terms.results[i].findIndex((own) => own.letter === other);
@@ -99,6 +91,17 @@ function exchange(
     const size = node.results[i].type.dims[from].size;
     return back.type.dims[from].size === size ? back : ops.slice(back, { dim: from, start: 0, length: size });
   });
+}
+
+/** The size of a letter's dimension in each operand, 0 where an operand lacks it. */
+function sizesOfLetter(
+  terms: readonly (readonly LetterDim[])[],
+  operands: readonly Value[],
+  letter: string,
+): number[] {
+  return terms.map(
+    (dims, i) => operands[i].type.dims[dims.findIndex((own) => own.letter === letter)]?.size ?? 0,
+  );
 }
 
 /** The letter to split instead: free everywhere, and in as many operands as possible; the longest of those. */
@@ -112,12 +115,7 @@ function freeLetter(
     (letter) => !all.some((own) => own.letter === letter && own.whole),
   );
   const count = (letter: string) => terms.filter((dims) => dims.some((own) => own.letter === letter)).length;
-  const size = (letter: string) =>
-    Math.max(
-      ...terms.map(
-        (dims, i) => operands[i].type.dims[dims.findIndex((own) => own.letter === letter)]?.size ?? 0,
-      ),
-    );
+  const size = (letter: string) => Math.max(...sizesOfLetter(terms, operands, letter));
   const isOpen = (letter: string) =>
     terms.every((dims, i) =>
       dims.every((own, d) => own.letter !== letter || operands[i].type.dims[d].axes.length === 0),
@@ -142,9 +140,7 @@ function plan(
   letter: string,
   degree: number,
 ): Filling[] {
-  const sizes = terms.map(
-    (dims, i) => operands[i].type.dims[dims.findIndex((own) => own.letter === letter)]?.size ?? 0,
-  );
+  const sizes = sizesOfLetter(terms, operands, letter);
   const longest = Math.max(...sizes);
   const groups = Math.min(...sizes.filter((size) => size > 0));
   const ratio = longest / groups;

@@ -8,7 +8,7 @@ import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
 import { decoder, PLAIN, TRAINING } from "../support/decoders.ts";
 import { expectGolden } from "../support/golden.ts";
-import { expectFaithful, planned } from "../support/planned.ts";
+import { expectFaithful, LOOPED, planned } from "../support/planned.ts";
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
@@ -203,21 +203,7 @@ describe("a loop", () => {
   });
 
   test("keeps alive to its end what it reads from outside, and from its beginning what it hands out", () => {
-    const plan = expectFaithful(`graph g {
-      input %x : f32[1, 8, 4]
-      input %w : f32[4, 4]
-      %v = silu %w : f32[4, 4]
-      %y = tile %x, %v tiles=4 split=[1, -1] join=[1] : f32[1, 8, 4] {
-        param %a : f32[1, 2, 4]
-        param %b : f32[4, 4]
-        %c = matmul %a, %b : f32[1, 2, 4]
-        %d = silu %c : f32[1, 2, 4]
-        %e = exp %d : f32[1, 2, 4]
-        return %e
-      }
-      %z = sum %y dims=[1] : f32[1, 4]
-      return out = %z
-    }`);
+    const plan = expectFaithful(LOOPED);
     const [{ first, last }] = plan.loops;
     const v = plan.buffers[bufferOf(plan, "v")];
     const y = plan.buffers[plan.steps.find(({ node }) => node.op === "sum")?.inputs[0].buffer as number];

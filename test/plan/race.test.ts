@@ -5,7 +5,7 @@ import { findRaces } from "../../src/ir/race.ts";
 import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
 import { decoder, PLAIN, TRAINING } from "../support/decoders.ts";
-import { planned } from "../support/planned.ts";
+import { LOOPED, planned } from "../support/planned.ts";
 
 const twoLanes = planned(`graph g {
   input %x : f32[64]
@@ -23,21 +23,7 @@ const twoLanes = planned(`graph g {
   return out = %f
 }`);
 
-const loops = planned(`graph g {
-  input %x : f32[1, 8, 4]
-  input %w : f32[4, 4]
-  %v = silu %w : f32[4, 4]
-  %y = tile %x, %v tiles=4 split=[1, -1] join=[1] : f32[1, 8, 4] {
-    param %a : f32[1, 2, 4]
-    param %b : f32[4, 4]
-    %c = matmul %a, %b : f32[1, 2, 4]
-    %d = silu %c : f32[1, 2, 4]
-    %e = exp %d : f32[1, 2, 4]
-    return %e
-  }
-  %z = sum %y dims=[1] : f32[1, 4]
-  return out = %z
-}`);
+const loops = planned(LOOPED);
 
 const blocks = ["attention", "mlp", "add", "norm"] as const;
 const stages = runPipeline(

@@ -12,6 +12,23 @@ import { expectClose } from "./expect.ts";
 import { random } from "./random.ts";
 import { runPlan } from "./run-plan.ts";
 
+/** A value from outside that a tile reads, and one that it hands out. */
+export const LOOPED = `graph g {
+  input %x : f32[1, 8, 4]
+  input %w : f32[4, 4]
+  %v = silu %w : f32[4, 4]
+  %y = tile %x, %v tiles=4 split=[1, -1] join=[1] : f32[1, 8, 4] {
+    param %a : f32[1, 2, 4]
+    param %b : f32[4, 4]
+    %c = matmul %a, %b : f32[1, 2, 4]
+    %d = silu %c : f32[1, 2, 4]
+    %e = exp %d : f32[1, 2, 4]
+    return %e
+  }
+  %z = sum %y dims=[1] : f32[1, 4]
+  return out = %z
+}`;
+
 /** Products need scratch, so that it takes part in what is planned. */
 const target = { workspaceBytes: ({ op }: { op: string }): number => (op === "matmul" ? 512 : 0) };
 

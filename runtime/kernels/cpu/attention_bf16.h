@@ -21,37 +21,16 @@ namespace ithaca::cpu {
 inline void multiply_amx(const bf16* a, std::int64_t lda, const bf16* b, std::int64_t ldb, float* c, std::int64_t ldc,
                          std::int64_t rows, std::int64_t columns, std::int64_t depth, bool accumulate) {
   publish_to_tiles(a);
-  const std::int64_t a_stride = lda * 2, b_stride = ldb * 4, c_stride = ldc * 4;
   for (std::int64_t n = 0; n < columns; n += 32)
     for (std::int64_t m = 0; m < rows; m += 32) {
       float* to = c + m * ldc + n;
-      if (accumulate) {
-        _tile_loadd(0, to, c_stride);
-        _tile_loadd(1, to + 16, c_stride);
-        _tile_loadd(2, to + 16 * ldc, c_stride);
-        _tile_loadd(3, to + 16 * ldc + 16, c_stride);
-      } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-      }
+      begin_square(to, ldc, accumulate);
       for (std::int64_t k = 0; k < depth; k += 32) {
         const bf16* left = a + m * lda + k;
         const bf16* right = b + k * ldb + n * 2;
-        _tile_loadd(4, left, a_stride);
-        _tile_loadd(6, right, b_stride);
-        _tile_loadd(5, left + 16 * lda, a_stride);
-        _tile_loadd(7, right + 32, b_stride);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(3, 5, 7);
+        add_to_square(left, left + 16 * lda, lda * 2, right, right + 32, ldb * 4);
       }
-      _tile_stored(0, to, c_stride);
-      _tile_stored(1, to + 16, c_stride);
-      _tile_stored(2, to + 16 * ldc, c_stride);
-      _tile_stored(3, to + 16 * ldc + 16, c_stride);
+      end_square(to, ldc);
     }
 }
 #endif

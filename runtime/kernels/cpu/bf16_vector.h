@@ -55,6 +55,43 @@ inline void configure_tiles() {
   publish_to_tiles(&configuration);
   _tile_loadconfig(&configuration);
 }
+
+// Tiles 0 to 3 hold a square of 32 by 32 sums: what is in c, or zeros.
+ITHACA_INLINE void begin_square(const float* c, std::int64_t ldc, bool accumulate) {
+  const std::int64_t stride = ldc * 4;
+  if (accumulate) {
+    _tile_loadd(0, c, stride);
+    _tile_loadd(1, c + 16, stride);
+    _tile_loadd(2, c + 16 * ldc, stride);
+    _tile_loadd(3, c + 16 * ldc + 16, stride);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+}
+
+// Adds the product of two tiles of rows and two of columns, 32 deep; strides are in bytes.
+ITHACA_INLINE void add_to_square(const bf16* upper, const bf16* lower, std::int64_t rows_stride, const bf16* left,
+                                 const bf16* right, std::int64_t columns_stride) {
+  _tile_loadd(4, upper, rows_stride);
+  _tile_loadd(6, left, columns_stride);
+  _tile_loadd(5, lower, rows_stride);
+  _tile_loadd(7, right, columns_stride);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+ITHACA_INLINE void end_square(float* c, std::int64_t ldc) {
+  const std::int64_t stride = ldc * 4;
+  _tile_stored(0, c, stride);
+  _tile_stored(1, c + 16, stride);
+  _tile_stored(2, c + 16 * ldc, stride);
+  _tile_stored(3, c + 16 * ldc + 16, stride);
+}
 #endif
 
 }  // namespace ithaca::cpu

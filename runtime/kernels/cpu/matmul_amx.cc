@@ -92,32 +92,11 @@ void pack_right(const Operand& b, std::int64_t line, std::int64_t lines, std::in
 // c[32][32] (+)= left right, both packed, `depth` deep.
 ITHACA_INLINE void multiply_square(const bf16* left, const bf16* right, std::int64_t depth, float* c, std::int64_t ldc,
                                    bool accumulate) {
-  const std::int64_t stride = ldc * 4;
-  if (accumulate) {
-    _tile_loadd(0, c, stride);
-    _tile_loadd(1, c + 16, stride);
-    _tile_loadd(2, c + 16 * ldc, stride);
-    _tile_loadd(3, c + 16 * ldc + 16, stride);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
+  begin_square(c, ldc, accumulate);
   for (std::int64_t k = 0; k < depth; k += 32, left += 2 * kTile, right += 2 * kTile) {
-    _tile_loadd(4, left, 64);
-    _tile_loadd(6, right, 64);
-    _tile_loadd(5, left + kTile, 64);
-    _tile_loadd(7, right + kTile, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(3, 5, 7);
+    add_to_square(left, left + kTile, 64, right, right + kTile, 64);
   }
-  _tile_stored(0, c, stride);
-  _tile_stored(1, c + 16, stride);
-  _tile_stored(2, c + 16 * ldc, stride);
-  _tile_stored(3, c + 16 * ldc + 16, stride);
+  end_square(c, ldc);
 }
 
 void store_lanes(float* to, __mmask16 lanes, __m512 value) { _mm512_mask_storeu_ps(to, lanes, value); }

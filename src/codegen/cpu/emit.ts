@@ -7,14 +7,9 @@ import type { Node } from "../../ir/graph.ts";
 import type { OpName } from "../../ir/ops/index.ts";
 import { lanes, type Plan, printStep, type Slot, type Step } from "../../ir/plan.ts";
 import { type DType, localBytes, sizesOf } from "../../ir/type.ts";
+import type { Source } from "../build.ts";
 import { type ElementwiseKernel, elementwiseKernel, floatLiteral } from "./elementwise.ts";
 import { type EmitContext, type Kernel, kernels } from "./kernels.ts";
-
-export interface Source {
-  /** File name within the build directory. */
-  readonly path: string;
-  readonly text: string;
-}
 
 export interface EmitOptions {
   /** OpenMP threads per rank for which workspaces were planned. */
@@ -138,7 +133,6 @@ function viewOf(plan: Plan, { threads, modelFlops }: EmitOptions): ProgramView {
       return (loops.get(key) as ElementwiseKernel).name;
     },
   };
-  const calls = new Map(plan.steps.map((step) => [step.index, callOf(step, plan, context)]));
   const views = new Map<number, StepView>();
   for (const step of plan.steps) {
     const waits = step.waits.map((before) => events.get(before) as number);
@@ -148,7 +142,7 @@ function viewOf(plan: Plan, { threads, modelFlops }: EmitOptions): ProgramView {
       comment,
       index: step.index,
       waits,
-      call: calls.get(step.index) as string,
+      call: callOf(step, plan, context),
       signals: event === undefined ? [] : [event],
     });
   }
