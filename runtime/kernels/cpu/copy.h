@@ -1,7 +1,10 @@
-// Copies between strided layouts: transposes, slices, concatenation.
+// Copies, whole or between strided layouts (transposes, slices, concatenation), and constants.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace ithaca::cpu {
 
@@ -10,5 +13,13 @@ namespace ithaca::cpu {
 // src and dst must not overlap.
 void copy_strided(const void* src, const std::int64_t* src_strides, void* dst, const std::int64_t* dst_strides,
                   const std::int64_t* dims, int rank, int element_bytes);
+
+inline void copy_bytes(const void* from, void* to, std::size_t bytes) { std::memcpy(to, from, bytes); }
+inline void clear_bytes(void* to, std::size_t bytes) { std::memset(to, 0, bytes); }
+
+template <typename T>
+void fill(T* to, std::int64_t count, T value) {
+  std::fill_n(to, count, value);
+}
 
 }  // namespace ithaca::cpu

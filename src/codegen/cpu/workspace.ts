@@ -4,6 +4,7 @@
  */
 import type { Node } from "../../ir/graph.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
+import { bytesOfType, product, rowsAndColumns, type Workspaces } from "../kernels.ts";
 
 /** Blocks in which sums over rows are taken, so that their order does not depend on the threads. */
 export function rowBlocks(rows: number): number {
@@ -47,3 +48,22 @@ export function attentionGradWorkspaceBytes(node: Node, mesh: Mesh, threads: num
   const slots = isLong ? (isBf16 ? 1 : 0) : isUneven || isBf16 ? threads : 0;
   return threads * perThread + slots * Math.ceil((2 * sequence * width * 4) / 64) * 64;
 }
+
+export const workspaces: Workspaces = {
+  sum({ operands: [x], attrs: { dims } }, mesh) {
+    const sizes = localSizes(x.type, mesh);
+    const columns = product(sizes.slice(dims.length));
+    return (rowBlocks(product(sizes) / columns) + 1) * columns * 4;
+  },
+  sum_squares: () => 256 * 8,
+  rms_norm_grad({ operands: [x] }, mesh) {
+    const [rows, columns] = rowsAndColumns(x.type, mesh);
+    return rowBlocks(rows) * columns * 4;
+  },
+  attention: attentionWorkspaceBytes,
+  attention_grad: attentionGradWorkspaceBytes,
+  cross_entropy: ({ operands: [logits] }, mesh) => rowsAndColumns(logits.type, mesh)[0] * 4,
+  all_to_all: ({ operands: [x] }, mesh) => 2 * bytesOfType(x.type, mesh),
+  all_gather: ({ results: [y] }, mesh) => bytesOfType(y.type, mesh),
+  reduce_scatter: ({ operands: [x] }, mesh) => bytesOfType(x.type, mesh),
+};

@@ -43,7 +43,7 @@ void to_host_3(Rank& rank, [[maybe_unused]] const Turn& turn) {
   // 2 to_host %kept@0 = offload %h@1536 : f32<host>[1, 4, 8] waits 0 ; m.ts:4
   rank.events[0].wait();
   rank.current_step->store(2, std::memory_order_relaxed);
-  std::memcpy(h.f32(0), d.f32(1536), 128);
+  copy_bytes(d.f32(1536), h.f32(0), 128);
   rank.events[1].signal();
 }
 

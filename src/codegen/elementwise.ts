@@ -1,7 +1,7 @@
 /** @file Elementwise ops as C++ expressions over floats, and the loops that are generated from them. */
-import type { Node, Region, Value } from "../../ir/graph.ts";
-import { opNames, recordOf } from "../../ir/ops/index.ts";
-import { localSizes, type Mesh, type TensorType } from "../../ir/type.ts";
+import type { Node, Region, Value } from "../ir/graph.ts";
+import { opNames, recordOf } from "../ir/ops/index.ts";
+import { localSizes, type Mesh, type TensorType } from "../ir/type.ts";
 
 type Expression = (operands: readonly string[], attrs: Node["attrs"]) => string;
 
@@ -14,7 +14,7 @@ const infix =
   ([a, b]) =>
     `${a} ${operator} ${b}`;
 
-/** The machine's form of each elementwise op; the functions are those of kernels/cpu/elementwise.h. */
+/** The machine's form of each elementwise op; the functions are those of elementwise.h in runtime/kernels. */
 const expressions: Readonly<Record<string, Expression>> = {
   add: infix("+"),
   sub: infix("-"),
