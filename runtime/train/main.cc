@@ -72,7 +72,8 @@ void check_machine(const RunFile& run, const ProgramSpec& spec, const World& wor
                 std::to_string(ranks) + "; compile it again");
   }
   const int here = world.ranks_on_machine();
-  const std::size_t needed = (spec.device_bytes + spec.host_bytes) * here;
+  // A device of its own says itself when its memory is short.
+  const std::size_t needed = ((spec.open_device ? 0 : spec.device_bytes) + spec.host_bytes) * here;
   const MachineMemory machine = machine_memory();
   if (machine.total_bytes > 0 && needed > machine.total_bytes) {
     throw Error(std::to_string(here) + " ranks need " + format_bytes(needed) + " of memory, this machine has " +

@@ -1,5 +1,6 @@
 // Executors on the toy program: arenas, layouts, steps, and the errors of programs and lanes.
 #include "ithaca/executor.h"
+#include "ithaca/memory.h"
 
 #include <cstring>
 #include <thread>

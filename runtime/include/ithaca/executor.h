@@ -9,13 +9,24 @@
 #include <vector>
 
 #include "ithaca/comm.h"
+#include "ithaca/device.h"
 #include "ithaca/lane.h"
 #include "ithaca/layout.h"
-#include "ithaca/memory.h"
 #include "ithaca/mesh.h"
 #include "ithaca/program.h"
 
 namespace ithaca {
+
+// A tensor's share where the host can touch it: the arena itself, or a copy of it.
+class HostView {
+ public:
+  std::byte* data() const { return data_; }
+
+ private:
+  friend class Executor;
+  std::byte* data_ = nullptr;
+  std::unique_ptr<std::byte[]> copy_;
+};
 
 class Executor {
  public:
@@ -38,8 +49,13 @@ class Executor {
   // nullptr where the program has no tensor of that name; tensor() throws Error instead.
   const TensorSpec* find(std::string_view name) const;
   const TensorSpec& tensor(std::string_view name) const;
-  // This rank's share, all members; valid as long as the executor. Not to be touched during a step.
+  // This rank's share, all members; valid as long as the executor. Not to be touched during a step. A device of its own
+  // is fed with the inputs and gives its outputs at each step; the other tensors there are only seen through a view.
   std::byte* data(const TensorSpec& tensor) const;
+  // Any tensor's share: as it is, or for writing, with any content. write_back() makes the device see what was written.
+  HostView read(const TensorSpec& tensor) const;
+  HostView open_for_writing(const TensorSpec& tensor);
+  void write_back(const TensorSpec& tensor, const HostView& view);
   Share share(const TensorSpec& tensor) const { return share_of(tensor, mesh_, rank_); }
   // A whole tensor of one element. T must be the C++ type of its dtype.
   template <typename T>
@@ -56,14 +72,17 @@ class Executor {
   };
   void run_lane(int index);
   void stop_lanes();
+  void push_inputs();
+  void pull_outputs();
+  std::byte* address(const TensorSpec& tensor) const;
 
   const ProgramSpec& spec_;
   Mesh mesh_;
   int rank_;
-  Arena device_;
-  Arena host_;
   std::vector<std::unique_ptr<Comm>> comms_;
   std::vector<Comm*> comm_pointers_;
+  std::unique_ptr<Device> device_;
+  std::vector<std::unique_ptr<std::byte[]>> mirrors_;  // inputs and outputs of a device of its own, by tensor
   std::vector<Event> events_;
   std::vector<std::unique_ptr<LaneState>> lanes_;
   std::atomic<bool> failed_{false};

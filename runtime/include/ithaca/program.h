@@ -4,15 +4,17 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "ithaca/comm.h"
+#include "ithaca/device.h"
 #include "ithaca/dtype.h"
 #include "ithaca/lane.h"
 
 namespace ithaca {
 
 // Raised whenever a struct below changes; a program built for another number is refused.
-inline constexpr std::uint32_t kProgramAbi = 1;
+inline constexpr std::uint32_t kProgramAbi = 2;
 
 enum class Memory : std::uint8_t { device, host };
 enum class Role : std::uint8_t { input, parameter, state, output };
@@ -52,6 +54,7 @@ struct Rank {
   int index;           // rank number
   int threads;         // OpenMP threads that the compute lane may use
   std::atomic<int>* current_step;  // generated code stores the step it is about to run
+  void* context;       // Device::context()
 };
 
 struct LaneSpec {
@@ -75,6 +78,8 @@ struct ProgramSpec {
   const StepSpec* steps;
   double model_flops;   // causal, mask-exact for unsegmented samples, without recompute; all ranks, one step
   int max_threads = 0;  // the most threads a rank's workspaces have room for; 0 means any number
+  // Opens what the program runs on; `comms` as in Rank. nullptr: the machine itself.
+  std::unique_ptr<Device> (*open_device)(const ProgramSpec& spec, int rank, Comm* const* comms) = nullptr;
 };
 
 }  // namespace ithaca

@@ -49,7 +49,8 @@ void read_share(Executor& executor, const TensorSpec& tensor, const SafetensorsS
                 shape_text(place.tensor->shape) + ", the model needs " + shape_text(tensor) +
                 "; the weights belong to another configuration");
   }
-  std::byte* share = executor.data(tensor);
+  const HostView view = executor.open_for_writing(tensor);
+  std::byte* share = view.data();
   std::vector<float> chunk;
   for_each_run(executor.share(tensor), [&](std::int64_t global, std::int64_t local, std::int64_t count) {
     if (tensor.dtype == DType::i32) {
@@ -67,6 +68,7 @@ void read_share(Executor& executor, const TensorSpec& tensor, const SafetensorsS
       store(share, tensor.dtype, local + at, n, chunk.data());
     }
   });
+  executor.write_back(tensor, view);
 }
 
 // Writes what this rank is the first to hold of a tensor, as f32 or unconverted.
@@ -74,7 +76,8 @@ void write_share(const Executor& executor, const TensorSpec& tensor, bool as_f32
                  std::uint64_t begin) {
   const Share layout = executor.share(tensor);
   if (!layout.primary) return;
-  const std::byte* share = executor.data(tensor);
+  const HostView view = executor.read(tensor);
+  const std::byte* share = view.data();
   const bool convert = as_f32 && tensor.dtype == DType::bf16;
   const std::size_t bytes = convert ? 4 : dtype_bytes(tensor.dtype);
   std::vector<float> chunk;
@@ -175,9 +178,11 @@ void initialize(Executor& executor, std::uint64_t seed, bool weights_follow) {
       throw Error(std::string("parameter \"") + tensor->name + "\" has no initial value; give `weights` to start from");
     }
     if (tensor->init == Init::none) continue;
-    std::byte* share = executor.data(*tensor);
+    const HostView view = executor.open_for_writing(*tensor);
+    std::byte* share = view.data();
     if (tensor->init == Init::zeros) {
       std::memset(share, 0, tensor->bytes);
+      executor.write_back(*tensor, view);
       continue;
     }
     const NormalStream normal(seed, tensor->name);
@@ -189,6 +194,7 @@ void initialize(Executor& executor, std::uint64_t seed, bool weights_follow) {
         store(share, tensor->dtype, local + at, chunk.size(), chunk.data());
       }
     });
+    executor.write_back(*tensor, view);
   }
 }
 

@@ -47,8 +47,6 @@ Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<s
     : spec_(checked(spec)),
       mesh_(spec.axes, spec.num_axes),
       rank_(rank),
-      device_("device", spec.device_bytes),
-      host_("host", spec.host_bytes),
       comms_(std::move(comms)),
       events_(spec.num_events) {
   if (rank < 0 || rank >= mesh_.ranks()) {
@@ -66,10 +64,17 @@ Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<s
   for (int i = 0; i < spec.num_tensors; ++i) check_tensor(spec.tensors[i], spec, share(spec.tensors[i]));
 
   const int compute_threads = checked_threads(spec, threads);
+  device_ = spec.open_device ? spec.open_device(spec, rank, comm_pointers_.data()) : open_machine(spec);
+  mirrors_.resize(spec.num_tensors);
+  for (int i = 0; i < spec.num_tensors && !device_->is_host_memory(); ++i) {
+    const TensorSpec& tensor = spec.tensors[i];
+    const bool crosses = tensor.role == Role::input || tensor.role == Role::output;
+    if (crosses && tensor.memory == Memory::device) mirrors_[i] = std::make_unique<std::byte[]>(tensor.bytes);
+  }
   for (int i = 0; i < spec.num_lanes; ++i) {
     auto state = std::make_unique<LaneState>();
-    state->rank = {device_.base(), host_.base(),    events_.data(), comm_pointers_.data(),
-                   rank,           compute_threads, &state->current_step};
+    state->rank = {device_->device(), device_->host(),  events_.data(),       comm_pointers_.data(),
+                   rank,              compute_threads, &state->current_step, device_->context()};
     state->lane = std::make_unique<Lane>(spec.lanes[i].name, i == 0 ? compute_threads : 1);
     lanes_.push_back(std::move(state));
   }
@@ -85,6 +90,7 @@ void Executor::step() {
 void Executor::begin_step() {
   if (failed_) throw Error(std::string(spec_.name) + " failed in an earlier step and can't be stepped again");
   for (Event& event : events_) event.reset();
+  push_inputs();
   for (int i = 0; i < spec_.num_lanes; ++i) {
     lanes_[i]->done = lanes_[i]->lane->submit([this, i] { run_lane(i); });
   }
@@ -104,13 +110,28 @@ void Executor::finish_step() {
   }
   if (cause) std::rethrow_exception(cause);
   if (consequence) std::rethrow_exception(consequence);
+  pull_outputs();
+}
+
+void Executor::push_inputs() {
+  for (int i = 0; i < spec_.num_tensors; ++i) {
+    const TensorSpec& tensor = spec_.tensors[i];
+    if (mirrors_[i] && tensor.role == Role::input) device_->write(address(tensor), mirrors_[i].get(), tensor.bytes);
+  }
+}
+
+void Executor::pull_outputs() {
+  for (int i = 0; i < spec_.num_tensors; ++i) {
+    const TensorSpec& tensor = spec_.tensors[i];
+    if (mirrors_[i] && tensor.role == Role::output) device_->read(mirrors_[i].get(), address(tensor), tensor.bytes);
+  }
 }
 
 void Executor::run_lane(int index) {
   LaneState& state = *lanes_[index];
   state.current_step.store(-1, std::memory_order_relaxed);
   try {
-    spec_.lanes[index].run(state.rank);
+    device_->run(spec_.lanes[index], state.rank);
   } catch (const Stopped&) {
     stop_lanes();
     throw;
@@ -148,8 +169,32 @@ const TensorSpec& Executor::tensor(std::string_view name) const {
   throw Error(std::string(spec_.name) + " has no tensor \"" + std::string(name) + "\"");
 }
 
+std::byte* Executor::address(const TensorSpec& tensor) const {
+  return (tensor.memory == Memory::device ? device_->device() : device_->host()) + tensor.offset_bytes;
+}
+
 std::byte* Executor::data(const TensorSpec& tensor) const {
-  return (tensor.memory == Memory::device ? device_ : host_).base() + tensor.offset_bytes;
+  if (device_->is_host_memory() || tensor.memory == Memory::host) return address(tensor);
+  if (const auto& mirror = mirrors_[&tensor - spec_.tensors]) return mirror.get();
+  throw Error(std::string(tensor.name) + " is in the device's memory, which the host can't touch");
+}
+
+HostView Executor::open_for_writing(const TensorSpec& tensor) {
+  HostView view;
+  const bool apart = !device_->is_host_memory() && tensor.memory == Memory::device;
+  if (apart) view.copy_ = std::make_unique_for_overwrite<std::byte[]>(tensor.bytes);
+  view.data_ = apart ? view.copy_.get() : address(tensor);
+  return view;
+}
+
+HostView Executor::read(const TensorSpec& tensor) const {
+  HostView view = const_cast<Executor*>(this)->open_for_writing(tensor);
+  if (view.copy_) device_->read(view.data_, address(tensor), tensor.bytes);
+  return view;
+}
+
+void Executor::write_back(const TensorSpec& tensor, const HostView& view) {
+  if (view.copy_) device_->write(address(tensor), view.data_, tensor.bytes);
 }
 
 }  // namespace ithaca
