@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "ithaca/checkpoint.h"
@@ -46,6 +47,7 @@ Executor& LoadedProgram::executor(int rank) {
 }
 
 double LoadedProgram::step() {
+  require_labels();
   const auto begin = std::chrono::steady_clock::now();
   for (auto& executor : executors_) executor->begin_step();
   std::exception_ptr cause;
@@ -62,6 +64,19 @@ double LoadedProgram::step() {
   if (cause) std::rethrow_exception(cause);
   if (consequence) std::rethrow_exception(consequence);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// The mean loss over no token is no number, and neither would the weights be.
+void LoadedProgram::require_labels() const {
+  const TensorSpec* labels = executors_[0]->find("labels");
+  if (!labels || labels->role != Role::input || labels->dtype != DType::i32) return;
+  for (const auto& executor : executors_) {
+    const auto* own = reinterpret_cast<const std::int32_t*>(executor->data(*labels));
+    const auto count = static_cast<std::ptrdiff_t>(labels->bytes / sizeof *own);
+    if (std::any_of(own, own + count, [](std::int32_t label) { return label >= 0; })) return;
+  }
+  throw Error("no token has a label: all of \"labels\" is negative, so there is nothing to learn from; set those of "
+              "the tokens to predict (-100 marks the others)");
 }
 
 void LoadedProgram::load(const std::vector<std::string>& weights, std::uint64_t seed) {

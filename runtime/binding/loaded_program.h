@@ -22,7 +22,7 @@ class LoadedProgram {
   Executor& executor(int rank);
   int ranks() const { return static_cast<int>(executors_.size()); }
 
-  // One optimizer step of all ranks; throws what failed first. Returns seconds.
+  // One optimizer step of all ranks; throws what failed first, and where no token has a label. Returns seconds.
   double step();
   // Initial values, from safetensors files where there are any.
   void load(const std::vector<std::string>& weights, std::uint64_t seed);
@@ -35,6 +35,8 @@ class LoadedProgram {
     ~Library();
     void* handle;
   };
+
+  void require_labels() const;
 
   // In this order: lanes must end before the code they run is unloaded.
   Library library_;

@@ -92,7 +92,9 @@ LoopResult train_rank(const RunFile& run, const ProgramSpec& spec, const TokenDa
   const std::int64_t samples = samples_per_step(executor);
   std::optional<MetricsFile> file;
   if (rank == 0) {
-    data.check(progress.samples, (run.max_steps - progress.step) * samples);
+    const std::int64_t steps = run.max_steps - progress.step;
+    data.check(progress.samples, steps * samples);
+    data.check_labels(progress.step + 1, progress.samples, steps, samples);
     file.emplace(run.output_dir + "/metrics.jsonl", progress.step);
   }
 

@@ -39,6 +39,17 @@ function fillInputs(program: Program): void {
 }
 
 describe("an open program", () => {
+  test("does not step on inputs without a label", async () => {
+    const program = await openProgram(onFour.program, { ranks: 4 });
+    fillInputs(program);
+    for (let rank = 0; rank < 4; rank += 1) program.view("labels", rank).fill(-100);
+    await expect(program.step()).rejects.toThrow('no token has a label: all of "labels" is negative');
+    program.view("labels", 3)[5] = 7;
+    await program.step();
+    expect(program.view("tokens")[0]).toBe(1);
+    program.close();
+  });
+
   test("tells what it is", async () => {
     const program = await openProgram(alone.program, { threads: 2 });
     expect(program).toMatchObject({ name: "toy", hash: "0123abcd", ranks: 1, modelFlops: 1e9 });

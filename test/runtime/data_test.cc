@@ -2,6 +2,7 @@
 #include "ithaca/data.h"
 
 #include <fstream>
+#include <numeric>
 #include <vector>
 
 #include "check.h"
@@ -137,6 +138,28 @@ void files_that_do_not_fit() {
                "token 0 is 4294967295");
 }
 
+void steps_without_labels() {
+  const check::TemporaryDirectory directory;
+  const std::string tokens = write(directory, "tokens.bin", count_up(16));
+  // Samples of 4: one document; four of one token and one of none; two of two tokens; four of one token.
+  const std::string starts = write<std::uint64_t>(directory, "docs", {0, 4, 5, 5, 6, 7, 8, 10, 12, 13, 14, 15});
+  const TokenData data({tokens, 4, starts, 4, 100});
+  data.check_labels(1, 0, 1, 1);
+  data.check_labels(1, 2, 1, 1);
+  data.check_labels(1, 0, 8, 2);
+  CHECK_THROWS(data.check_labels(1, 0, 2, 1), "step 2 has nothing to learn from: sample 1 has no labelled token");
+  CHECK_THROWS(data.check_labels(7, 2, 2, 1), "step 8 has nothing to learn from: sample 3 has");
+  CHECK_THROWS(data.check_labels(1, 1, 1, 1), "From token 4 of");
+  // The steps of 3 samples take 0 1 2, 3 0 1, 2 3 0, 1 2 3: each has a label.
+  data.check_labels(1, 0, 100, 3);
+  std::vector<std::uint64_t> every(16);
+  std::iota(every.begin(), every.end(), 0);
+  const TokenData ones({tokens, 4, write(directory, "ones", every), 4, 100});
+  CHECK_THROWS(ones.check_labels(1, 0, 5, 3), "step 1 has nothing to learn from: 3 samples from sample 0 have");
+  const TokenData whole({tokens, 4, "", 4, 100});
+  whole.check_labels(1, 0, 100, 1);
+}
+
 }  // namespace
 
 int main() {
@@ -144,5 +167,6 @@ int main() {
   samples_with_documents();
   ranks_fill_their_shares();
   files_that_do_not_fit();
+  steps_without_labels();
   return check::result("data_test");
 }

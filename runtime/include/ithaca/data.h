@@ -55,8 +55,12 @@ class TokenData {
             std::int32_t* labels, std::int32_t* position_ids, std::int32_t* segments) const;
   // Throws as fill() would for the first `count` samples from `first`, so that a bad token stops a run at its start.
   void check(std::int64_t first, std::int64_t count) const;
+  // Throws Error unless each of `steps` steps of `per_step` samples, the first of which is `first`, has a labelled token:
+  // the mean over none is no number. `step` is the number of the first step.
+  void check_labels(std::int64_t step, std::int64_t first, std::int64_t steps, std::int64_t per_step) const;
 
  private:
+  bool has_label(std::int64_t sample) const;
   std::int32_t token(std::int64_t index) const;
 
   DataOptions options_;

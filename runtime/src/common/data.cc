@@ -124,6 +124,39 @@ void TokenData::check(std::int64_t first, std::int64_t count) const {
   file_.forget();
 }
 
+void TokenData::check_labels(std::int64_t step, std::int64_t first, std::int64_t steps, std::int64_t per_step) const {
+  const std::int64_t length = options_.sequence_length;
+  // Behind the last sample the first one follows, so the steps repeat themselves.
+  for (std::int64_t i = 0; i < std::min(steps, samples_); ++i) {
+    const std::int64_t begin = first + i * per_step;
+    std::int64_t n = 0;
+    while (n < per_step && !has_label(begin + n)) ++n;
+    if (n < per_step) continue;
+    const std::int64_t from = begin % samples_;
+    const std::string which = per_step == 1 ? "sample " + std::to_string(from) + " has"
+                                            : std::to_string(per_step) + " samples from sample " +
+                                                  std::to_string(from) + " have";
+    throw Error("step " + std::to_string(step + i) + " has nothing to learn from: " + which +
+                " no labelled token. From token " + std::to_string(from * length) + " of " + options_.tokens +
+                " every document is one token long (" + options_.documents +
+                "), and a label is the next token of the same document; join documents, or take more samples a step: "
+                "micro_batch_size, gradient_accumulation_steps");
+  }
+}
+
+// Whether any token of the sample has a next one in its document.
+bool TokenData::has_label(std::int64_t sample) const {
+  const auto begin = static_cast<std::uint64_t>(sample % samples_ * options_.sequence_length);
+  const std::uint64_t end = begin + static_cast<std::uint64_t>(options_.sequence_length);
+  std::uint64_t document = begin;
+  for (const std::uint64_t* next = std::upper_bound(starts_, starts_end_, begin); next != starts_end_ && *next < end;
+       ++next) {
+    if (*next > document + 1) return true;
+    document = *next;
+  }
+  return end > document + 1;
+}
+
 std::int64_t samples_per_step(const Executor& executor) {
   const TensorSpec& input_ids = executor.tensor("input_ids");
   return input_ids.dims[0] * input_ids.times;
