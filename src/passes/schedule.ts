@@ -11,7 +11,7 @@
  */
 import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Region, Value } from "../ir/graph.ts";
-import { escaping } from "../ir/graph.ts";
+import { escaping, producers } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
 import type { Buffer, BufferKind, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
 import { DTYPE_BYTES, localBytes, localSizes, memberOf, type TensorType, tensor } from "../ir/type.ts";
@@ -61,7 +61,7 @@ class Scheduler {
     this.#graph = graph;
     this.#target = target;
     this.#hasCommLane = communicatesApart(graph.nodes);
-    this.#gradients = new Set(graph.nodes.flatMap((node) => (node.op === "adamw" ? [node.operands[1]] : [])));
+    this.#gradients = gradientsOf(graph);
   }
 
   plan(): Plan {
@@ -201,12 +201,12 @@ class Scheduler {
       taken.add(buffer);
       return this.#slot(result, buffer);
     }
-    const kind = this.#gradients.has(result)
-      ? "gradients"
-      : laneOf(node, true) === "comm"
-        ? "communication"
-        : "activations";
-    return this.#slot(result, this.#buffer(result.name, kind, result.type));
+    const kind = laneOf(node, true) === "comm" ? "communication" : "activations";
+    return this.#slot(result, this.#buffer(result.name, this.#kindOf(result, kind), result.type));
+  }
+
+  #kindOf(value: Value, otherwise: BufferKind = "activations"): BufferKind {
+    return this.#gradients.has(value) ? "gradients" : otherwise;
   }
 
   /** Whether nobody will read the buffer any more, and it was made in the loop that is open now. */
@@ -310,7 +310,7 @@ class Scheduler {
         return input;
       const own = this.#slot(
         node.results[i],
-        this.#buffer(node.results[i].name, "activations", node.results[i].type),
+        this.#buffer(node.results[i].name, this.#kindOf(node.results[i]), node.results[i].type),
       );
       this.#copy(input, own);
       return own;
@@ -390,12 +390,11 @@ class Scheduler {
       return localBytes(type, this.#graph.mesh) / tiles;
     };
     const results = node.results.map((result) => {
-      const kind = this.#gradients.has(result) ? "gradients" : "activations";
       const wanted = destinations.get(result);
       // Parts are written while others are still read: the place must be nobody else's by now.
       const free =
         wanted && !this.#isAwaited(wanted.buffer) && inputs.every(({ buffer }) => buffer !== wanted.buffer);
-      return free ? wanted : this.#slot(result, this.#buffer(result.name, kind, result.type));
+      return free ? wanted : this.#slot(result, this.#buffer(result.name, this.#kindOf(result), result.type));
     });
     results.forEach((slot, i) => {
       if ((join[i] ?? -1) < 0) this.#zero(slot);
@@ -446,6 +445,23 @@ class Scheduler {
       [total],
     );
   }
+}
+
+/** What the optimizer reads as gradients, and what they are sums of: the same bytes, before ranks and micro batches added. */
+function gradientsOf({ nodes }: Graph): Set<Value> {
+  const gradients = new Set<Value>();
+  const makers = producers(nodes);
+  const follow = (value: Value, makersHere: ReadonlyMap<Value, Node>): void => {
+    gradients.add(value);
+    const maker = makersHere.get(value);
+    if (!maker) return;
+    const at = maker.results.indexOf(value);
+    if (recordOf(maker.op).identity) follow(maker.operands[0], makersHere);
+    if (maker.op === "repeat") follow(maker.operands[at], makersHere);
+    if (maker.op === "checkpoint" && maker.body) follow(maker.body.returns[at], producers(maker.body.nodes));
+  };
+  for (const node of nodes) if (node.op === "adamw") follow(node.operands[1], makers);
+  return gradients;
 }
 
 /** The body of a tile without the weight gradients that it only returns to be summed, and those by their value. */
