@@ -12,6 +12,7 @@ import { type Lane, lanes, type Plan, printStep, type Slot, type Step } from "..
 import { type DType, localBytes, sizesOf } from "../ir/type.ts";
 import type { Source } from "./build.ts";
 import { type ElementwiseKernel, elementwiseKernel, floatLiteral } from "./elementwise.ts";
+import { Events, type Wait } from "./events.ts";
 import type { EmitContext, Kernel, Kernels } from "./kernels.ts";
 
 export interface EmitOptions {
@@ -44,7 +45,7 @@ interface StepView {
   readonly comment: string;
   readonly index: number;
   readonly lane: Lane;
-  readonly waits: readonly number[];
+  readonly waits: readonly Wait[];
   readonly call: string;
   readonly signals: readonly number[];
 }
@@ -54,7 +55,7 @@ interface FunctionView {
   readonly steps: readonly StepView[];
 }
 
-/** What a lane runs: functions, in loops. */
+/** What a lane runs: functions, in loops, with waits and signals at the loops' borders. */
 interface LaneLine {
   readonly indent: string;
   readonly text: string;
@@ -139,7 +140,7 @@ function environment({ templates }: Dialect): nunjucks.Environment {
 function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops }: EmitOptions): ProgramView {
   const constants = new Map<string, string>();
   const loops = new Map<string, ElementwiseKernel>();
-  const events = eventsOf(plan);
+  const events = new Events(plan);
   const context: FileContext = {
     threads,
     floats(values: readonly number[]): string {
@@ -157,21 +158,21 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops }: EmitOptio
   };
   const views = new Map<number, StepView>();
   for (const step of plan.steps) {
-    const waits = step.waits.map((before) => events.get(before) as number);
-    const event = events.get(step.index);
+    const levels = dialect.lanesApart ? [step.loops.length] : [...step.loops.keys(), step.loops.length];
     const comment = printStep(plan, step).trim().replace(/ +/g, " ");
     views.set(step.index, {
       comment,
       index: step.index,
       lane: step.lane,
-      waits,
+      waits: levels.flatMap((depth) => events.waits([step], depth)),
       call: callOf(step, plan, dialect, context),
-      signals: event === undefined ? [] : [event],
+      signals: levels.flatMap((depth) => events.signals([step], depth)),
     });
   }
   const functions: FunctionView[] = [];
+  const shared = { plan, events, lanesApart: dialect.lanesApart, views, functions };
   const laneViews = lanesOf(plan, dialect).map(
-    ({ name, steps }): LaneView => ({ name, lines: block(name, steps, 0, plan, views, functions) }),
+    ({ name, steps }): LaneView => ({ name, lines: block(steps, 0, { ...shared, lane: name }) }),
   );
   return {
     name: plan.name,
@@ -182,7 +183,7 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops }: EmitOptio
     tensors: plan.tensors.map((_, i) => tensorRow(plan, i)),
     lanes: laneViews,
     functions,
-    events: events.size,
+    events: events.count,
     steps: plan.steps.map((step) => ({
       name: `${step.node.op} %${step.node.results[0]?.name ?? ""}`,
       lane: step.lane,
@@ -201,12 +202,6 @@ function lanesOf({ steps }: Plan, { lanesApart }: Dialect): { name: string; step
   return lanes
     .filter((lane) => lane === "compute" || steps.some((step) => step.lane === lane))
     .map((lane) => ({ name: lane, steps: steps.filter((step) => step.lane === lane) }));
-}
-
-/** One event for every step that a step on another lane waits for. */
-function eventsOf(plan: Plan): Map<number, number> {
-  const awaited = [...new Set(plan.steps.flatMap((step) => step.waits))].sort((a, b) => a - b);
-  return new Map(awaited.map((step, event) => [step, event]));
 }
 
 /** A row of the table of tensors: the fields of ithaca::TensorSpec in order. */
@@ -261,15 +256,22 @@ function callOf(step: Step, plan: Plan, dialect: Dialect, context: FileContext):
   });
 }
 
-/** The lines of a lane for `steps`, which are all inside the same `depth` loops; functions are cut on the way. */
-function block(
-  lane: string,
-  steps: readonly Step[],
-  depth: number,
-  plan: Plan,
-  views: ReadonlyMap<number, StepView>,
-  functions: FunctionView[],
-): LaneLine[] {
+/** What the lines of one lane are made of. */
+interface LaneContext {
+  readonly lane: string;
+  readonly plan: Plan;
+  readonly events: Events;
+  readonly lanesApart: boolean;
+  readonly views: ReadonlyMap<number, StepView>;
+  readonly functions: FunctionView[];
+}
+
+/**
+ * The lines of a lane for `steps`, which are all inside the same `depth` loops; functions are cut on the way. Where one
+ * function issues all lanes, an event stands for its last signal, and waits need not be made at a loop's border.
+ */
+function block(steps: readonly Step[], depth: number, context: LaneContext): LaneLine[] {
+  const { lane, plan, events, lanesApart, views, functions } = context;
   const lines: LaneLine[] = [];
   const indent = "  ".repeat(depth + 1);
   let straight: StepView[] = [];
@@ -291,12 +293,18 @@ function block(
     flush();
     let end = at;
     while (end < steps.length && steps[end].loops[depth] === loop) end++;
-    lines.push({
-      indent,
-      text: `for (turn[${depth}] = 0; turn[${depth}] < ${plan.loops[loop].times}; ++turn[${depth}]) {`,
-    });
-    lines.push(...block(lane, steps.slice(at, end), depth + 1, plan, views, functions));
-    lines.push({ indent, text: "}" });
+    const inside = steps.slice(at, end);
+    const border = (text: string) => lines.push({ indent, text });
+    if (lanesApart) {
+      for (const { event, signals } of events.waits(inside, depth))
+        border(`rank.events[${event}].wait(${signals});`);
+    }
+    border(`for (turn[${depth}] = 0; turn[${depth}] < ${plan.loops[loop].times}; ++turn[${depth}]) {`);
+    lines.push(...block(inside, depth + 1, context));
+    border("}");
+    if (lanesApart) {
+      for (const event of events.signals(inside, depth)) border(`rank.events[${event}].signal();`);
+    }
     at = end;
   }
   flush();

@@ -60,7 +60,7 @@ export interface Step {
   readonly inputs: readonly Slot[];
   readonly outputs: readonly Slot[];
   readonly workspace: Slot | null;
-  /** Steps on other lanes that must have ended before this one begins. */
+  /** Steps on other lanes that must have ended before this one begins; a later one in the turn before (see order.ts). */
   readonly waits: readonly number[];
   /** Loops around the step, outermost first, as indices into the plan's loops. */
   readonly loops: readonly number[];
@@ -160,7 +160,10 @@ export function printStep(plan: Plan, step: Step): string {
   const loops = step.loops.map((loop) => `x${plan.loops[loop].times} `).join("");
   const results = step.outputs.map(at).join(", ");
   const operands = step.inputs.map(at).join(", ");
-  const waits = step.waits.length > 0 ? `  waits ${step.waits.join(", ")}` : "";
+  const awaited = step.waits.map((before) =>
+    before < step.index ? `${before}` : `${before} of the turn before`,
+  );
+  const waits = awaited.length > 0 ? `  waits ${awaited.join(", ")}` : "";
   const head = `${String(step.index).padStart(6)} ${step.lane.padEnd(9)} ${loops}${results} = ${step.node.op} ${operands}${printAttrs(step.node.op, step.node.attrs)}`;
   const types = step.outputs.map(({ type }) => printType(type)).join(", ");
   return `${head.padEnd(110)} : ${types}${waits}${step.node.loc === "" ? "" : `  ; ${step.node.loc}`}`;

@@ -2,7 +2,8 @@
  * @file Verifies a plan as a program is verified: any two steps that touch overlapping bytes, one of them writing, must
  * be ordered by their lane or by a wait. A plan with a race does not compile.
  */
-import { type Loop, lanes, type Plan, type Slot, type Step } from "./plan.ts";
+import { Clock, sharedLoops, turnedTwice } from "./order.ts";
+import type { Loop, Plan, Slot, Step } from "./plan.ts";
 
 export interface Race {
   readonly first: number;
@@ -33,34 +34,14 @@ export function accessesOf(plan: Pick<Plan, "buffers" | "loops">, step: Step): A
   ];
 }
 
-/** For every step, the last step of each lane that has surely ended before it begins. */
-function clocks(plan: Pick<Plan, "steps">): number[][] {
-  const known: number[][] = [];
-  const latest = new Map<string, number>();
-  for (const step of plan.steps) {
-    const clock = new Array<number>(lanes.length).fill(-1);
-    const previous = latest.get(step.lane);
-    for (const before of [...(previous === undefined ? [] : [previous]), ...step.waits]) {
-      const lane = lanes.indexOf(plan.steps[before].lane);
-      known[before].forEach((at, i) => {
-        clock[i] = Math.max(clock[i], at);
-      });
-      clock[lane] = Math.max(clock[lane], before);
-    }
-    known.push(clock);
-    latest.set(step.lane, step.index);
-  }
-  return known;
-}
-
 type Parts = Pick<Plan, "steps" | "buffers" | "loops">;
 
 /**
  * All races of a plan. Also races are: a buffer used outside its lifetime, since the planner gave the bytes away; one
- * that is read before anything was written there; and a wait for one turn of a loop where all of them are meant.
+ * that is read before anything was written there; and a wait that could never end, or orders nothing.
  */
 export function findRaces(plan: Parts): Race[] {
-  return [...lifetimeFaults(plan), ...loopFaults(plan), ...unorderedAccesses(plan), ...overlaps(plan)];
+  return [...lifetimeFaults(plan), ...waitFaults(plan), ...unorderedAccesses(plan), ...overlaps(plan)];
 }
 
 function lifetimeFaults(plan: Parts): Race[] {
@@ -102,15 +83,20 @@ function livesPartOf(loop: Loop, first: number, last: number): boolean {
   return !inside && !covers;
 }
 
-/** The n-th wait for an event needs n signals, so a step inside a loop and one outside can't wait for each other. */
-function loopFaults(plan: Parts): Race[] {
+/** A lane runs its own steps in order, and a later step can only be waited for from the turn before. */
+function waitFaults(plan: Parts): Race[] {
   return plan.steps.flatMap((step) =>
-    step.waits
-      .filter((before) => plan.steps[before].loops.join() !== step.loops.join())
-      .map((before): Race => {
-        const message = `step ${step.index} (${step.lane}) waits for step ${before} (${plan.steps[before].lane}), but they turn in different loops`;
-        return { first: before, second: step.index, bytes: [0, 0], message };
-      }),
+    step.waits.flatMap((before): Race[] => {
+      const other = plan.steps[before];
+      const fault =
+        other.lane === step.lane
+          ? "which is on the same lane"
+          : before > step.index && sharedLoops(step, other) === 0
+            ? "which comes later, and no loop is around both"
+            : null;
+      const message = `step ${step.index} (${step.lane}) waits for step ${before} (${other.lane}), ${fault}`;
+      return fault === null ? [] : [{ first: before, second: step.index, bytes: [0, 0], message }];
+    }),
   );
 }
 
@@ -140,28 +126,55 @@ function overlaps(plan: Pick<Plan, "buffers">): Race[] {
   return races;
 }
 
+/** Two accesses to the same bytes, of steps on different lanes; the first in the order of the text. */
+interface Conflict {
+  readonly a: Access;
+  readonly b: Access;
+}
+
 function unorderedAccesses(plan: Parts): Race[] {
   if (new Set(plan.steps.map((step) => step.lane)).size <= 1) return [];
-  const clock = clocks(plan);
+  const conflicts = conflictsBetweenLanes(plan);
+  const clock = new Clock(plan.steps);
+  const races = new Map<Conflict, Race>();
+  for (const index of turnedTwice(plan)) {
+    clock.begin(index, plan.steps[index].waits);
+    for (const conflict of conflicts[index]) {
+      const { a, b } = conflict;
+      const before = a.step === index ? b : a;
+      if (races.has(conflict) || clock.hasEnded(before.step)) continue;
+      races.set(conflict, raceOf(plan, before, before === a ? b : a));
+    }
+  }
+  return [...races.values()];
+}
+
+function raceOf({ steps }: Parts, first: Access, second: Access): Race {
+  const name = ({ step, name }: Access) => `step ${step} (${steps[step].lane}, %${name})`;
+  const turn = first.step > second.step ? " in the turn before" : "";
+  return {
+    first: first.step,
+    second: second.step,
+    bytes: [Math.max(first.start, second.start), Math.min(first.end, second.end)],
+    message: `${name(first)}${turn} and ${name(second)} touch the same bytes and are not ordered`,
+  };
+}
+
+/** For each step, its conflicts with steps of other lanes. */
+function conflictsBetweenLanes(plan: Parts): Conflict[][] {
+  const conflicts: Conflict[][] = plan.steps.map(() => []);
   const accesses = plan.steps.flatMap((step) => accessesOf(plan, step)).sort((a, b) => a.start - b.start);
-  const races: Race[] = [];
   let open: Access[] = [];
   for (const access of accesses) {
     open = open.filter((other) => other.end > access.start);
     for (const other of open) {
       if (other.memory !== access.memory || !(other.write || access.write)) continue;
+      if (plan.steps[other.step].lane === plan.steps[access.step].lane) continue;
       const [a, b] = other.step < access.step ? [other, access] : [access, other];
-      const [first, second] = [plan.steps[a.step], plan.steps[b.step]];
-      if (first.lane === second.lane || clock[b.step][lanes.indexOf(first.lane)] >= a.step) continue;
-      const message = `step ${a.step} (${first.lane}, %${a.name}) and step ${b.step} (${second.lane}, %${b.name}) touch the same bytes and are not ordered`;
-      races.push({
-        first: a.step,
-        second: b.step,
-        bytes: [access.start, Math.min(access.end, other.end)],
-        message,
-      });
+      conflicts[a.step].push({ a, b });
+      conflicts[b.step].push({ a, b });
     }
     open.push(access);
   }
-  return races;
+  return conflicts;
 }

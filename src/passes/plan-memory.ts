@@ -7,10 +7,11 @@
  * first, the longest-lived largest first, and in order of birth; the smallest arena wins.
  *
  * Steps on different lanes run at the same time unless one waits. So after placement, every pair of steps that touches
- * common bytes, one of them writing, gets a wait where nothing orders it yet: reuse of memory can cost overlap, but
- * never correctness. The race verifier (ir/race.ts) checks the result independently.
+ * common bytes, one of them writing, gets a wait where nothing orders it yet, also from one turn of a loop to the next:
+ * reuse of memory can cost overlap, but never correctness. The race verifier (ir/race.ts) checks the result independently.
  */
-import { aligned, type Buffer, lanes, type Plan, peak, type Step } from "../ir/plan.ts";
+import { Clock, turnedTwice } from "../ir/order.ts";
+import { aligned, type Buffer, type Lane, lanes, type Plan, peak, type Step } from "../ir/plan.ts";
 import { accessesOf } from "../ir/race.ts";
 import type { Memory } from "../ir/type.ts";
 
@@ -94,38 +95,58 @@ function place(buffers: readonly Buffer[], memory: Memory, order: Order): Placem
   return { offsets: [...offsets], bytes: top };
 }
 
-/** The steps with the waits that order every conflict between lanes. */
+/** The steps with the waits that order every conflict between lanes, from turn to turn of a loop too. */
 function synchronize(plan: Plan): readonly Step[] {
-  if (new Set(plan.steps.map((step) => step.lane)).size <= 1) return plan.steps;
-  if (plan.steps.some((step) => step.lane !== "compute" && step.loops.length > 0)) {
-    throw new Error("steps of other lanes than compute inside a loop are not ordered yet");
-  }
-  const accesses = plan.steps.map((step) => accessesOf(plan, step));
-  /** For every step, the last step of each lane that has ended before it begins. */
-  const clocks: number[][] = [];
-  const latest = new Array<number>(lanes.length).fill(-1);
-  return plan.steps.map((step) => {
-    const lane = lanes.indexOf(step.lane);
-    const clock = latest[lane] < 0 ? lanes.map(() => -1) : [...clocks[latest[lane]]];
-    clock[lane] = latest[lane];
-    const waits: number[] = [];
-    for (let before = step.index - 1; before >= 0; before--) {
-      const other = lanes.indexOf(plan.steps[before].lane);
-      if (other === lane || clock[other] >= before) continue;
-      const conflict = accesses[step.index].some((a) =>
-        accesses[before].some(
-          (b) => (a.write || b.write) && a.memory === b.memory && a.start < b.end && b.start < a.end,
-        ),
-      );
-      if (!conflict) continue;
-      waits.push(before);
-      clocks[before].forEach((at, i) => {
-        clock[i] = Math.max(clock[i], at);
-      });
-      clock[other] = Math.max(clock[other], before);
+  const { steps } = plan;
+  if (new Set(steps.map((step) => step.lane)).size <= 1) return steps;
+  const accesses = steps.map((step) => accessesOf(plan, step));
+  const clash = (a: number, b: number) =>
+    accesses[a].some((own) =>
+      accesses[b].some(
+        (other) =>
+          (own.write || other.write) &&
+          own.memory === other.memory &&
+          own.start < other.end &&
+          other.start < own.end,
+      ),
+    );
+  const waits: number[][] = steps.map(() => []);
+  const clock = new Clock(steps);
+  const trace = turnedTwice(plan);
+  /** Times at which the steps of each lane began. */
+  const began = new Map(lanes.map((lane) => [lane, [] as number[]]));
+  trace.forEach((index, time) => {
+    const { lane } = steps[index];
+    clock.begin(index, waits[index]);
+    for (const at of newestFirst(began, lane, clock)) {
+      if (!clash(index, trace[at])) continue;
+      waits[index].push(trace[at]);
+      clock.wait(trace[at]);
     }
-    clocks.push(clock);
-    latest[lane] = step.index;
-    return waits.length > 0 ? { ...step, waits: waits.reverse() } : step;
+    began.get(lane)?.push(time);
   });
+  return steps.map((step) =>
+    waits[step.index].length > 0 ? { ...step, waits: waits[step.index].sort((a, b) => a - b) } : step,
+  );
+}
+
+/** Times of what began on other lanes than `own` and is not known to have ended, the newest first. */
+function* newestFirst(
+  began: ReadonlyMap<Lane, readonly number[]>,
+  own: Lane,
+  clock: Clock,
+): Generator<number> {
+  const others = lanes.filter((lane) => lane !== own);
+  const times = others.map((lane) => began.get(lane) as readonly number[]);
+  const next = times.map((list) => list.length - 1);
+  for (;;) {
+    let newest = -1;
+    others.forEach((lane, i) => {
+      const time = times[i][next[i]] ?? -1;
+      if (time <= clock.endedUntil(lane)) next[i] = -1;
+      else if (newest < 0 || time > times[newest][next[newest]]) newest = i;
+    });
+    if (newest < 0) return;
+    yield times[newest][next[newest]--];
+  }
 }

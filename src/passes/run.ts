@@ -17,8 +17,6 @@ export interface Stage {
 export interface RunOptions {
   /** Stop behind this pass. */
   readonly stopAfter?: string;
-  /** Verify the graph after each pass; true unless given. Only what is thrown away afterwards may do without. */
-  readonly verify?: boolean;
   /** Called with every stage as it is reached, the input first (as pass "input"). */
   readonly onStage?: (stage: Stage) => void;
 }
@@ -52,8 +50,7 @@ export function runPipeline(
     });
   }
   const established: PropertyName[] = ["typed"];
-  const { verify: verifies = true } = options;
-  if (verifies) check("input", graph, graph, established);
+  check("input", graph, graph, established);
   const stages: Stage[] = [stageOf("input", graph, graph, 0)];
   options.onStage?.(stages[0]);
   for (const { pass, options: passOptions } of entries) {
@@ -72,7 +69,7 @@ export function runPipeline(
     const after = runPass(pass.name, before, () => pass.run(before, passOptions));
     const elapsed = performance.now() - start;
     for (const property of pass.establishes) if (!established.includes(property)) established.push(property);
-    if (verifies && after !== before) check(pass.name, before, after, established);
+    if (after !== before) check(pass.name, before, after, established);
     stages.push(stageOf(pass.name, before, after, elapsed));
     options.onStage?.(stages[stages.length - 1]);
     if (pass.name === options.stopAfter) break;

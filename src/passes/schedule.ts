@@ -11,11 +11,11 @@
  */
 import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Region, Value } from "../ir/graph.ts";
-import { escaping, producers } from "../ir/graph.ts";
+import { escaping } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
 import type { Buffer, BufferKind, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
 import { DTYPE_BYTES, localBytes, localSizes, memberOf, type TensorType, tensor } from "../ir/type.ts";
-import { communicatesApart, laneOf } from "./lanes.ts";
+import { laneOf } from "./lanes.ts";
 import { orderNodes } from "./order.ts";
 
 /** What the planner asks of a backend. */
@@ -55,13 +55,11 @@ class Scheduler {
   /** Reads still to come of each buffer; a buffer at zero may be overwritten. */
   readonly #reads = new Map<number, number>();
   readonly #gradients: ReadonlySet<Value>;
-  readonly #hasCommLane: boolean;
 
   constructor(graph: Graph, target: Target) {
     this.#graph = graph;
     this.#target = target;
-    this.#hasCommLane = communicatesApart(graph.nodes);
-    this.#gradients = gradientsOf(graph);
+    this.#gradients = new Set(graph.nodes.flatMap((node) => (node.op === "adamw" ? [node.operands[1]] : [])));
   }
 
   plan(): Plan {
@@ -201,12 +199,12 @@ class Scheduler {
       taken.add(buffer);
       return this.#slot(result, buffer);
     }
-    const kind = laneOf(node, true) === "comm" ? "communication" : "activations";
-    return this.#slot(result, this.#buffer(result.name, this.#kindOf(result, kind), result.type));
-  }
-
-  #kindOf(value: Value, otherwise: BufferKind = "activations"): BufferKind {
-    return this.#gradients.has(value) ? "gradients" : otherwise;
+    const kind = this.#gradients.has(result)
+      ? "gradients"
+      : laneOf(node) === "comm"
+        ? "communication"
+        : "activations";
+    return this.#slot(result, this.#buffer(result.name, kind, result.type));
   }
 
   /** Whether nobody will read the buffer any more, and it was made in the loop that is open now. */
@@ -240,7 +238,7 @@ class Scheduler {
       this.#touch(slot.buffer, index);
     this.#steps.push({
       index,
-      lane: laneOf(node, this.#hasCommLane),
+      lane: laneOf(node),
       node,
       inputs,
       outputs,
@@ -310,7 +308,7 @@ class Scheduler {
         return input;
       const own = this.#slot(
         node.results[i],
-        this.#buffer(node.results[i].name, this.#kindOf(node.results[i]), node.results[i].type),
+        this.#buffer(node.results[i].name, "activations", node.results[i].type),
       );
       this.#copy(input, own);
       return own;
@@ -390,11 +388,12 @@ class Scheduler {
       return localBytes(type, this.#graph.mesh) / tiles;
     };
     const results = node.results.map((result) => {
+      const kind = this.#gradients.has(result) ? "gradients" : "activations";
       const wanted = destinations.get(result);
       // Parts are written while others are still read: the place must be nobody else's by now.
       const free =
         wanted && !this.#isAwaited(wanted.buffer) && inputs.every(({ buffer }) => buffer !== wanted.buffer);
-      return free ? wanted : this.#slot(result, this.#buffer(result.name, this.#kindOf(result), result.type));
+      return free ? wanted : this.#slot(result, this.#buffer(result.name, kind, result.type));
     });
     results.forEach((slot, i) => {
       if ((join[i] ?? -1) < 0) this.#zero(slot);
@@ -445,23 +444,6 @@ class Scheduler {
       [total],
     );
   }
-}
-
-/** What the optimizer reads as gradients, and what they are sums of: the same bytes, before ranks and micro batches added. */
-function gradientsOf({ nodes }: Graph): Set<Value> {
-  const gradients = new Set<Value>();
-  const makers = producers(nodes);
-  const follow = (value: Value, makersHere: ReadonlyMap<Value, Node>): void => {
-    gradients.add(value);
-    const maker = makersHere.get(value);
-    if (!maker) return;
-    const at = maker.results.indexOf(value);
-    if (recordOf(maker.op).identity) follow(maker.operands[0], makersHere);
-    if (maker.op === "repeat") follow(maker.operands[at], makersHere);
-    if (maker.op === "checkpoint" && maker.body) follow(maker.body.returns[at], producers(maker.body.nodes));
-  };
-  for (const node of nodes) if (node.op === "adamw") follow(node.operands[1], makers);
-  return gradients;
 }
 
 /** The body of a tile without the weight gradients that it only returns to be summed, and those by their value. */

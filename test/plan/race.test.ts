@@ -97,4 +97,17 @@ describe("is caught", () => {
       /nothing has written yet|belong to it only/,
     );
   });
+
+  test("a wait that no other lane could end", () => {
+    const message = (at: number, waits: readonly number[]) =>
+      messages(withStep(twoLanes, at, { waits })).join();
+    const [a, host] = ["silu", "offload"].map(
+      (op) => twoLanes.steps.find(({ node }) => node.op === op)?.index,
+    );
+    expect(message(a as number, [host as number])).toMatch(
+      /step \d+ \(compute\) waits for step \d+ \(to_host\), which comes later, and no loop is around both/,
+    );
+    const last = twoLanes.steps.length - 1;
+    expect(message(last, [...twoLanes.steps[last].waits, a as number])).toMatch(/which is on the same lane/);
+  });
 });

@@ -51,14 +51,14 @@ void events_count_through_loops() {
     empty.reset();
     auto produced = producer.submit([&] {
       for (int i = 0; i < kTurns; ++i) {
-        if (i > 0) empty.wait();
+        empty.wait(i);
         slot = i;
         full.signal();
       }
     });
     auto consumed = consumer.submit([&] {
       for (int i = 0; i < kTurns; ++i) {
-        full.wait();
+        full.wait(i + 1);
         right = right && slot == i;
         empty.signal();
       }
@@ -75,9 +75,9 @@ void several_lanes_wait_for_one_signal() {
   Lane second("second", 1);
   std::atomic<int> seen{0};
   const auto wait_twice = [&] {
-    event.wait();
+    event.wait(1);
     ++seen;
-    event.wait();
+    event.wait(2);
     ++seen;
   };
   auto a = first.submit(wait_twice);
@@ -93,8 +93,8 @@ void an_abort_wakes_every_waiter() {
   Event event;
   Lane first("first", 1);
   Lane second("second", 1);
-  auto a = first.submit([&] { event.wait(); });
-  auto b = second.submit([&] { event.wait(); });
+  auto a = first.submit([&] { event.wait(1); });
+  auto b = second.submit([&] { event.wait(1); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   event.abort();
   CHECK_THROWS(a.get(), "another lane failed");

@@ -110,13 +110,13 @@ inline void compute(Rank& rank, Shape shape) {
       sums[0] += static_cast<float>(ids[i]);
       count += labels[i] >= 0;
     }
-    if (micro > 0) rank.events[kCopied].wait();  // `counted` is free again
+    rank.events[kCopied].wait(micro);  // `counted` is free again
     *at<std::int32_t>(rank.device, kAt.counted) = count;
     rank.events[kCounted].signal();
   }
   rank.current_step->store(1);
   if (faults.fail_rank == rank.index) throw Error("the toy was told to fail");
-  rank.events[kCopied].wait();
+  rank.events[kCopied].wait(kMicroBatches);
   for (int micro = 0; micro < kMicroBatches; ++micro) {
     sums[1] += static_cast<float>(at<std::int32_t>(rank.device, kAt.copied)[micro]);
   }
@@ -145,7 +145,7 @@ inline void compute(Rank& rank, Shape shape) {
 
 inline void copy(Rank& rank) {
   for (int micro = 0; micro < kMicroBatches; ++micro) {
-    rank.events[kCounted].wait();
+    rank.events[kCounted].wait(micro + 1);
     rank.current_step->store(2);
     if (faults.fail_copy_rank == rank.index) throw Error("the toy's copy was told to fail");
     at<std::int32_t>(rank.device, kAt.copied)[micro] = *at<std::int32_t>(rank.device, kAt.counted);

@@ -50,10 +50,11 @@ export async function runCompiled(
   graph: Graph,
   arrays: ReadonlyMap<string, NDArray>,
   threads = graph.mesh.size > 0 ? 1 : 2,
+  plan = planFor(graph, threads),
 ): Promise<{ outputs: Map<string, Float64Array>; updates: Map<string, Float64Array> }> {
   const folder = mkdtempSync(join(tmpdir(), "ithaca-kernels-"));
   try {
-    const sources = emitCpu(planFor(graph, threads), { threads, modelFlops: 0 });
+    const sources = emitCpu(plan, { threads, modelFlops: 0 });
     const built = await buildProgram(sources, folder, "cpu");
     const ranks = coordinatesOf(graph.mesh).length;
     const program = await openProgram(built.program, { threads, ranks });

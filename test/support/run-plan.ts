@@ -21,11 +21,11 @@ interface Arenas {
 
 type Turns = ReadonlyMap<number, number>;
 
-/** A step in one turn of its loops. */
-interface Instruction {
-  readonly step: Step;
-  readonly turns: Turns;
-}
+/** What a lane does next: a step in one turn of its loops, or a wait for so many signals of an event, or a signal. */
+type Instruction =
+  | { readonly kind: "step"; readonly step: Step; readonly turns: Turns }
+  | { readonly kind: "wait"; readonly event: string; readonly signals: number }
+  | { readonly kind: "signal"; readonly event: string };
 
 export interface PlanResult {
   readonly outputs: Map<string, Float64Array>;
@@ -46,19 +46,17 @@ export function runPlan(
   for (const { name, role, type, buffer } of plan.tensors) {
     if (role !== "output") write(plan, arenas, whole(name, type, buffer), [], arrays.get(name) as NDArray);
   }
-  const signals = new Map<number, number>();
+  const signals = new Map<string, number>();
   const queues = new Map(lanes.map((lane) => [lane, programOf(plan, lane)]));
-  const waited = new Map<string, number>();
   for (;;) {
     const open = lanes.filter((lane) => (queues.get(lane) as Instruction[]).length > 0);
     if (open.length === 0) break;
-    const able = open.filter((lane) => canRun((queues.get(lane) as Instruction[])[0], lane, signals, waited));
+    const able = open.filter((lane) => canRun((queues.get(lane) as Instruction[])[0], signals));
     if (able.length === 0) throw new Error(`lanes ${open.join(", ")} wait for each other`);
     const lane = able[choose(able.length)];
-    const { step, turns } = (queues.get(lane) as Instruction[]).shift() as Instruction;
-    for (const before of step.waits) bump(waited, `${lane} ${before}`);
-    runStep(plan, arenas, step, turns);
-    bump(signals, step.index);
+    const next = (queues.get(lane) as Instruction[]).shift() as Instruction;
+    if (next.kind === "step") runStep(plan, arenas, next.step, next.turns);
+    if (next.kind === "signal") signals.set(next.event, (signals.get(next.event) ?? 0) + 1);
   }
   const values = (wanted: readonly string[]) =>
     plan.tensors
@@ -69,40 +67,54 @@ export function runPlan(
   return { outputs: new Map(values(["output"])), kept: new Map(values(["param", "state"])) };
 }
 
-function bump<K>(counts: Map<K, number>, key: K): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
+/** As runtime/include/ithaca/lane.h has it. */
+function canRun(next: Instruction, signals: ReadonlyMap<string, number>): boolean {
+  return next.kind !== "wait" || (signals.get(next.event) ?? 0) >= next.signals;
 }
 
-/** As runtime/include/ithaca/lane.h has it: the n-th wait of a lane for an event needs n signals. */
-function canRun(
-  { step }: Instruction,
-  lane: Lane,
-  signals: ReadonlyMap<number, number>,
-  waited: ReadonlyMap<string, number>,
-): boolean {
-  return step.waits.every((before) => (signals.get(before) ?? 0) > (waited.get(`${lane} ${before}`) ?? 0));
+/** How deep two steps are in the same loops. */
+function together(a: Step, b: Step): number {
+  const apart = a.loops.findIndex((loop, depth) => b.loops[depth] !== loop);
+  return apart < 0 ? a.loops.length : apart;
 }
 
-/** The instructions of a lane with its loops written out. */
+/** The instructions of a lane with its loops written out, and what lies at their borders. */
 function programOf(plan: Plan, lane: Lane): Instruction[] {
-  const steps = plan.steps.filter((step) => step.lane === lane);
-  const lay = (from: number, to: number, depth: number, turns: Turns): Instruction[] => {
+  const waitsAt = (steps: readonly Step[], depth: number, turns: Turns) =>
+    steps.flatMap((step) =>
+      step.waits
+        .map((before) => plan.steps[before])
+        .filter((other) => together(step, other) === depth)
+        .map((other): Instruction => {
+          const loops = step.loops.slice(0, depth);
+          const turn = loops.reduce(
+            (at, loop) => at * plan.loops[loop].times + (turns.get(loop) as number),
+            0,
+          );
+          const signals = other.index < step.index ? turn + 1 : turn;
+          return { kind: "wait", event: `${other.index} inside ${depth}`, signals };
+        }),
+    );
+  const signalsAt = (steps: readonly Step[], depth: number) =>
+    steps.map(({ index }): Instruction => ({ kind: "signal", event: `${index} inside ${depth}` }));
+  const lay = (steps: readonly Step[], depth: number, turns: Turns): Instruction[] => {
     const out: Instruction[] = [];
-    for (let at = from; at < to; ) {
+    for (let at = 0; at < steps.length; ) {
       const loop = steps[at].loops[depth];
-      if (loop === undefined) {
-        out.push({ step: steps[at++], turns });
-        continue;
-      }
-      let end = at;
-      while (end < to && steps[end].loops[depth] === loop) end++;
-      for (let turn = 0; turn < plan.loops[loop].times; turn++)
-        out.push(...lay(at, end, depth + 1, new Map([...turns, [loop, turn]])));
+      let end = at + 1;
+      while (loop !== undefined && end < steps.length && steps[end].loops[depth] === loop) end++;
+      const own = steps.slice(at, end);
+      out.push(...waitsAt(own, depth, turns));
+      if (loop === undefined) out.push({ kind: "step", step: own[0], turns });
+      for (let turn = 0; loop !== undefined && turn < plan.loops[loop].times; turn++)
+        out.push(...lay(own, depth + 1, new Map([...turns, [loop, turn]])));
+      out.push(...signalsAt(own, depth));
       at = end;
     }
     return out;
   };
-  return lay(0, steps.length, 0, new Map());
+  const steps = plan.steps.filter((step) => step.lane === lane);
+  return lay(steps, 0, new Map());
 }
 
 function runStep(plan: Plan, arenas: Arenas, step: Step, turns: Turns): void {

@@ -1,10 +1,9 @@
 // Lanes are the threads that run a program's steps; events are the counters that order steps of different lanes.
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -23,29 +22,20 @@ class Stopped : public Error {
   using Error::Error;
 };
 
-// Counts signals. The n-th wait of a thread returns once there were n signals, so one event serves every turn of a
-// loop, and several lanes may wait for the same signal. A signal makes all earlier writes of its thread visible.
+// Counts signals. A wait says how many there must have been, so one event serves every turn of a loop and any number of
+// waiting threads. A signal makes all earlier writes of its thread visible.
 class alignas(64) Event {
  public:
   void signal();
-  // Throws Stopped once the event is aborted. At most kMaxWaiters threads may ever wait for one event.
-  void wait();
+  // Returns once there were `signals` signals. Throws Stopped once the event is aborted.
+  void wait(std::size_t signals);
   // Makes every wait throw, those under way included.
   void abort();
   // Starts counting anew. No thread may be using the event.
   void reset();
 
-  static constexpr int kMaxWaiters = 6;
-
  private:
-  struct Waiter {
-    std::atomic<pthread_t> thread{0};
-    std::uint32_t turns = 0;
-  };
-  Waiter& this_waiter();
-
   std::atomic<std::uint32_t> count_{0};  // twice the number of signals; the lowest bit says aborted
-  Waiter waiters_[kMaxWaiters];
 };
 
 // A thread that runs jobs one after the other, in the order of submission.

@@ -2,6 +2,7 @@
 #include "ithaca/lane.h"
 
 #include <omp.h>
+#include <pthread.h>
 
 namespace ithaca {
 
@@ -15,10 +16,9 @@ void Event::signal() {
   count_.notify_all();
 }
 
-void Event::wait() {
-  const std::uint32_t turn = ++this_waiter().turns;
+void Event::wait(std::size_t signals) {
   std::uint32_t count = count_.load(std::memory_order_acquire);
-  while (!(count & kAborted) && count / kOneSignal < turn) {
+  while (!(count & kAborted) && count / kOneSignal < signals) {
     count_.wait(count, std::memory_order_acquire);
     count = count_.load(std::memory_order_acquire);
   }
@@ -30,25 +30,7 @@ void Event::abort() {
   count_.notify_all();
 }
 
-void Event::reset() {
-  count_.store(0, std::memory_order_relaxed);
-  for (Waiter& waiter : waiters_) {
-    waiter.turns = 0;
-    waiter.thread.store(0, std::memory_order_relaxed);
-  }
-}
-
-// Waiters are told apart by their thread, not by a thread_local index: generated code and the runtime may be two shared
-// objects with a copy of every thread_local each.
-Event::Waiter& Event::this_waiter() {
-  const pthread_t self = pthread_self();
-  for (Waiter& waiter : waiters_) {
-    pthread_t owner = waiter.thread.load(std::memory_order_relaxed);
-    if (owner == self) return waiter;
-    if (owner == 0 && waiter.thread.compare_exchange_strong(owner, self)) return waiter;
-  }
-  throw Error("an event has more than " + std::to_string(kMaxWaiters) + " lanes waiting for it");
-}
+void Event::reset() { count_.store(0, std::memory_order_relaxed); }
 
 Lane::Lane(std::string name, int threads) : name_(std::move(name)), thread_([this, threads] { work(threads); }) {}
 

@@ -27,7 +27,7 @@ void compute_2(Rank& rank, [[maybe_unused]] const Turn& turn) {
   [[maybe_unused]] const View h{rank.host};
 
   // 3 compute %s@1792 = sum %y@1280 dims=[0, 1] : f32[16] waits 2 ; m.ts:5
-  rank.events[1].wait();
+  rank.events[1].wait(1);
   rank.current_step->store(3, std::memory_order_relaxed);
   sum_rows(d.f32(1280), d.f32(1792), 4, 16, d.f32(1536));
 
@@ -41,7 +41,7 @@ void to_host_3(Rank& rank, [[maybe_unused]] const Turn& turn) {
   [[maybe_unused]] const View h{rank.host};
 
   // 2 to_host %kept@0 = offload %h@1536 : f32<host>[1, 4, 8] waits 0 ; m.ts:4
-  rank.events[0].wait();
+  rank.events[0].wait(1);
   rank.current_step->store(2, std::memory_order_relaxed);
   copy_bytes(d.f32(1536), h.f32(0), 128);
   rank.events[1].signal();
