@@ -235,7 +235,7 @@ function pointer(slot: Slot, plan: Plan): string {
   const moves = slot.strides
     .map((stride, depth) => (stride === 0 ? "" : ` + turn[${depth}] * ${stride}`))
     .join("");
-  return `${memory === "device" ? "d" : "h"}.${POINTERS[slot.type.dtype]}(${offset}${moves})`;
+  return `${memory === "device" ? "d" : "h"}.${POINTERS[slot.type.dtype]}(${offset + slot.start}${moves})`;
 }
 
 /** What the calls of one program share. */

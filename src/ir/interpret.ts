@@ -7,6 +7,7 @@
 import { addInto, type NDArray, product, slice, zeros } from "./array.ts";
 import type { Graph, Node, Region, Value } from "./graph.ts";
 import { recordOf } from "./ops/index.ts";
+import { lastPart, tileAttrs } from "./tiles.ts";
 import { localSizes, type Mesh, sizesOf, type TensorType } from "./type.ts";
 
 /** A family's arrays have a first dimension of `times`. */
@@ -170,27 +171,37 @@ function runRepeat(node: Node, body: Region, operands: readonly Shares[], run: R
 }
 
 function runTile(node: Node, body: Region, operands: readonly Shares[], run: Run): readonly Shares[] {
-  const {
-    tiles,
-    split: cut,
-    join: glue,
-  } = node.attrs as { tiles: number; split: readonly number[]; join: readonly number[] };
+  const { tiles, rest, split: cut, join: glue } = tileAttrs(node);
+  const last = rest === 0 ? body : lastPart(node, run.mesh);
   const results = node.results.map((result) =>
     run.ranks.map((rank) => zeros(rank ? localSizes(result.type, run.mesh) : sizesOf(result.type))),
   );
+  /** How much of a share belongs to a part of which `size` elements are said to be cut from `whole`. */
+  const share = (local: number, whole: TensorType, dim: number, size: number): number =>
+    (local * size) / whole.dims[dim].size;
   const startAt = (sizes: readonly number[], dim: number, at: number) =>
-    sizes.map((size, d) => (d === dim ? at * size : 0));
+    sizes.map((_, d) => (d === dim ? at : 0));
   for (let i = 0; i < tiles; i++) {
-    const parts = operands.map((shares, at) =>
-      shares.map((share) => {
-        if (cut[at] < 0) return share;
-        const sizes = share.sizes.map((size, d) => (d === cut[at] ? size / tiles : size));
-        return slice(share, startAt(sizes, cut[at], i), sizes);
-      }),
-    );
-    runRegion(body, parts, run).forEach((shares, r) => {
-      shares.forEach((share, rank) => {
-        addInto(results[r][rank], share, startAt(share.sizes, glue[r], i));
+    const region = i === tiles - 1 ? last : body;
+    const parts = operands.map((shares, at) => {
+      const dim = cut[at];
+      if (dim < 0) return shares;
+      const whole = node.operands[at].type;
+      const [full, own] = [body, region].map(({ params }) => params[at].type.dims[dim].size);
+      return shares.map((all) => {
+        const step = share(all.sizes[dim], whole, dim, full);
+        const length = share(all.sizes[dim], whole, dim, own);
+        const sizes = all.sizes.map((size, d) => (d === dim ? length : size));
+        return slice(all, startAt(sizes, dim, i * step), sizes);
+      });
+    });
+    runRegion(region, parts, run).forEach((shares, r) => {
+      const dim = glue[r];
+      const [whole, part] = [node.results[r].type, body.returns[r].type];
+      shares.forEach((own, rank) => {
+        const total = results[r][rank];
+        const step = dim < 0 ? 0 : share(total.sizes[dim], whole, dim, part.dims[dim].size);
+        addInto(total, own, startAt(own.sizes, dim, i * step));
       });
     });
   }

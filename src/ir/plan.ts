@@ -48,6 +48,8 @@ export interface Slot {
   readonly type: TensorType;
   /** Index into the plan's buffers. */
   readonly buffer: number;
+  /** Bytes of the buffer in front of it. */
+  readonly start: number;
   /** Bytes that the slot advances per turn of each enclosing loop, outermost first. */
   readonly strides: readonly number[];
 }
@@ -155,7 +157,7 @@ export function peak(
 export function printStep(plan: Plan, step: Step): string {
   const at = (slot: Slot): string => {
     const stride = slot.strides.some((bytes) => bytes > 0) ? `+${slot.strides.join("+")}` : "";
-    return `%${slot.name}@${plan.buffers[slot.buffer].offset}${stride}`;
+    return `%${slot.name}@${plan.buffers[slot.buffer].offset + slot.start}${stride}`;
   };
   const loops = step.loops.map((loop) => `x${plan.loops[loop].times} `).join("");
   const results = step.outputs.map(at).join(", ");

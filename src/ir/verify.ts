@@ -5,6 +5,7 @@ import type { Graph, Node, Region, Value } from "./graph.ts";
 import { layoutComplaints } from "./layout.ts";
 import { ruleOf } from "./op.ts";
 import { isOpName, recordOf } from "./ops/index.ts";
+import { lastPart, tileAttrs } from "./tiles.ts";
 import { degreeOf, type Mesh, printType, sameType, type TensorType } from "./type.ts";
 
 /** One thing that is wrong: at which value, and from which line of the model. */
@@ -162,6 +163,7 @@ function checkTypes(node: Node, mesh: Mesh, complain: Parameters<Check>[1]): voi
   let types: TensorType[];
   try {
     types = inferTypes(recordOf(node.op), node.operands, node.attrs, mesh, node.body, "");
+    if (node.op === "tile" && tileAttrs(node).rest > 0) checkRegion(lastPart(node, mesh), mesh, complain);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     complain(at, node.loc, `${node.op}: ${error.message}`);

@@ -21,6 +21,7 @@ import { Builder, building } from "../ir/build.ts";
 import { UserError } from "../ir/error.ts";
 import type { Node, Output, Region, Value } from "../ir/graph.ts";
 import { ops, recordOf } from "../ir/ops/index.ts";
+import { tileAttrs } from "../ir/tiles.ts";
 import { isFloat, sizesOf } from "../ir/type.ts";
 import { definePass } from "./pass.ts";
 
@@ -178,9 +179,10 @@ function backwardBody(
     seeds.set(value, before ? building(inner, () => ops.add(before, seed, {}, { name: seed.name })) : seed);
     return seed;
   });
-  const wanted = node.operands.flatMap((operand, i) => (reach.has(operand) ? [i] : []));
-  backward(body.nodes, new Set(wanted.map((i) => body.params[i])), seeds, inner);
-  const returns = wanted.map((i) => seeds.get(body.params[i]) ?? noGradient(body.params[i], inner));
+  const candidates = node.operands.flatMap((operand, i) => (reach.has(operand) ? [i] : []));
+  backward(body.nodes, new Set(candidates.map((i) => body.params[i])), seeds, inner);
+  const wanted = candidates.filter((i) => seeds.has(body.params[i]));
+  const returns = wanted.map((i) => seeds.get(body.params[i]) as Value);
   return { inner, given, params, wanted, returns };
 }
 
@@ -212,11 +214,7 @@ function tileGradient(
   reach: ReadonlySet<Value>,
   builder: Builder,
 ): (Value | null)[] {
-  const { tiles, split, join } = node.attrs as {
-    tiles: number;
-    split: readonly number[];
-    join: readonly number[];
-  };
+  const { tiles, rest, split, join } = tileAttrs(node);
   const { inner, given, params, wanted, returns } = backwardBody(
     node,
     body,
@@ -234,6 +232,7 @@ function tileGradient(
   const operands = [...node.operands, ...given.map(({ grad }) => grad)];
   const attrs = {
     tiles,
+    rest,
     split: [...split, ...given.map(({ index }) => join[index])],
     join: wanted.map((i) => split[i]),
   };

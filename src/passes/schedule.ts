@@ -14,9 +14,11 @@ import type { Graph, Node, Region, Value } from "../ir/graph.ts";
 import { escaping } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
 import type { Buffer, BufferKind, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
+import { lastPart, tileAttrs } from "../ir/tiles.ts";
 import { DTYPE_BYTES, localBytes, localSizes, memberOf, type TensorType, tensor } from "../ir/type.ts";
 import { laneOf } from "./lanes.ts";
 import { orderNodes } from "./order.ts";
+import { splitProducts } from "./products.ts";
 
 /** What the planner asks of a backend. */
 export interface Target {
@@ -126,7 +128,7 @@ class Scheduler {
   }
 
   #slot(value: Value, buffer: number): Slot {
-    return { name: value.name, type: value.type, buffer, strides: this.#open.map(() => 0) };
+    return { name: value.name, type: value.type, buffer, start: 0, strides: this.#open.map(() => 0) };
   }
 
   #persistent(value: Value, kind: BufferKind): Slot {
@@ -188,11 +190,12 @@ class Scheduler {
         return { ...wanted, name: result.name, type: result.type };
     }
     for (const at of over) {
-      const { buffer, strides, type } = inputs[at];
+      const { buffer, start, strides, type } = inputs[at];
       const fits =
         DTYPE_BYTES[type.dtype] === DTYPE_BYTES[result.type.dtype] &&
         localBytes(type, this.#graph.mesh) === localBytes(result.type, this.#graph.mesh);
       const isWhole =
+        start === 0 &&
         strides.every((stride) => stride === 0) &&
         this.#drafts[buffer].bytes === localBytes(type, this.#graph.mesh);
       if (!fits || !isWhole || !this.#isFree(buffer) || taken.has(buffer)) continue;
@@ -256,7 +259,8 @@ class Scheduler {
 
   /** A step that copies, unless source and destination are the same bytes. */
   #copy(from: Slot, to: Slot): void {
-    if (from.buffer === to.buffer && from.strides.join() === to.strides.join()) return;
+    const where = ({ buffer, start, strides }: Slot) => [buffer, start, ...strides].join();
+    if (where(from) === where(to)) return;
     const value = { name: from.name, type: from.type };
     this.#step(
       {
@@ -368,25 +372,7 @@ class Scheduler {
   }
 
   #tile(node: Node, body: Region, inputs: readonly Slot[], destinations: Slots): Slot[] {
-    const { tiles, split, join } = node.attrs as {
-      tiles: number;
-      split: readonly number[];
-      join: readonly number[];
-    };
-    const stride = (type: TensorType, dim: number): number => {
-      if (dim < 0) return 0;
-      if (
-        localSizes(type, this.#graph.mesh)
-          .slice(0, dim)
-          .some((size) => size !== 1)
-      ) {
-        throw new UserError(
-          `tile cuts dimension ${dim}, in front of which the rank's share has more than one row`,
-          { location: node.loc, remedy: "Use a micro batch of 1, or tile the first dimension." },
-        );
-      }
-      return localBytes(type, this.#graph.mesh) / tiles;
-    };
+    const { tiles, rest, split, join } = tileAttrs(node);
     const results = node.results.map((result) => {
       const kind = this.#gradients.has(result) ? "gradients" : "activations";
       const wanted = destinations.get(result);
@@ -396,34 +382,76 @@ class Scheduler {
       return free ? wanted : this.#slot(result, this.#buffer(result.name, kind, result.type));
     });
     results.forEach((slot, i) => {
-      if ((join[i] ?? -1) < 0) this.#zero(slot);
+      if (join[i] < 0) this.#zero(slot);
     });
-    const { nodes, products } = splitProducts(body, join);
-    this.#loop(tiles, () => {
-      const slots: Slots = new Map(
-        body.params.map((param, i) => [
-          param,
-          this.#inner(inputs[i], param.type, stride(inputs[i].type, split[i] ?? -1)),
-        ]),
+    const strides = (types: readonly TensorType[], parts: readonly Value[], dims: readonly number[]) =>
+      parts.map(({ type }, i) => this.#partBytes(types[i], type, dims[i], node.loc));
+    const from = strides(
+      inputs.map(({ type }) => type),
+      body.params,
+      split,
+    );
+    const to = strides(
+      results.map(({ type }) => type),
+      body.returns,
+      join,
+    );
+    const turns = rest === 0 ? tiles : tiles - 1;
+    this.#loop(turns, () => {
+      const move = (slot: Slot, value: Value, stride: number) => this.#inner(slot, value.type, stride);
+      this.#part(
+        body,
+        join,
+        inputs.map((slot, i) => move(slot, body.params[i], from[i])),
+        results.map((slot, i) => move(slot, body.returns[i], to[i])),
       );
-      const parts = results.map((slot, i) =>
-        this.#inner(slot, body.returns[i].type, stride(slot.type, join[i] ?? -1)),
-      );
-      const wanted: Slots = new Map();
-      body.returns.forEach((value, i) => {
-        if ((join[i] ?? -1) >= 0) wanted.set(value, parts[i]);
-      });
-      const factors = [...products.values()].flatMap((product) => product.operands);
-      const exits = [...body.returns.filter((value) => !products.has(value)), ...factors];
-      this.#region(this.#ordered(nodes, exits), exits, slots, wanted);
-      body.returns.forEach((value, i) => {
-        const product = products.get(value);
-        if (product) this.#addProduct(parts[i], product, slots);
-        else if ((join[i] ?? -1) >= 0) this.#copy(slots.get(value) as Slot, parts[i]);
-        else this.#add(parts[i], slots.get(value) as Slot);
-      });
     });
+    if (rest === 0) return results;
+    const last = lastPart(node, this.#graph.mesh);
+    const move = (slot: Slot, value: Value, stride: number): Slot => ({
+      ...slot,
+      type: value.type,
+      start: slot.start + turns * stride,
+    });
+    this.#part(
+      last,
+      join,
+      inputs.map((slot, i) => move(slot, last.params[i], from[i])),
+      results.map((slot, i) => move(slot, last.returns[i], to[i])),
+    );
     return results;
+  }
+
+  /** Bytes of a part of `whole` along `dim`, which must lie together: 0 where nothing is cut. */
+  #partBytes(whole: TensorType, part: TensorType, dim: number, location: string): number {
+    if (dim < 0) return 0;
+    const rows = localSizes(whole, this.#graph.mesh).slice(0, dim);
+    if (rows.some((size) => size !== 1)) {
+      throw new UserError(
+        `tile cuts dimension ${dim}, in front of which the rank's share has more than one row`,
+        { location, remedy: "Use a micro batch of 1, or tile the first dimension." },
+      );
+    }
+    return localBytes(part, this.#graph.mesh);
+  }
+
+  /** One run of a tile's body: `inputs` and `parts` are what it sees of the operands and of the results. */
+  #part(body: Region, join: readonly number[], inputs: readonly Slot[], parts: readonly Slot[]): void {
+    const { nodes, products } = splitProducts(body, join);
+    const slots: Slots = new Map(body.params.map((param, i) => [param, inputs[i]]));
+    const wanted: Slots = new Map();
+    body.returns.forEach((value, i) => {
+      if (join[i] >= 0) wanted.set(value, parts[i]);
+    });
+    const factors = [...products.values()].flatMap((product) => product.operands);
+    const exits = [...body.returns.filter((value) => !products.has(value)), ...factors];
+    this.#region(this.#ordered(nodes, exits), exits, slots, wanted);
+    body.returns.forEach((value, i) => {
+      const product = products.get(value);
+      if (product) this.#addProduct(parts[i], product, slots);
+      else if (join[i] >= 0) this.#copy(slots.get(value) as Slot, parts[i]);
+      else this.#add(parts[i], slots.get(value) as Slot);
+    });
   }
 
   /** A step that adds a product onto `total`, in place, without the product ever lying in memory. */
@@ -444,27 +472,4 @@ class Scheduler {
       [total],
     );
   }
-}
-
-/** The body of a tile without the weight gradients that it only returns to be summed, and those by their value. */
-function splitProducts(
-  body: Region,
-  join: readonly number[],
-): { nodes: readonly Node[]; products: Map<Value, Node> } {
-  const products = new Map<Value, Node>();
-  for (const node of body.nodes) {
-    const [result] = node.results;
-    const at = body.returns.indexOf(result);
-    const read = body.nodes.some((other) => other.operands.includes(result));
-    const sums = at >= 0 && (join[at] ?? -1) < 0 && body.returns.lastIndexOf(result) === at;
-    if (
-      node.op === "matmul" &&
-      node.attrs.transpose_a === true &&
-      result.type.dtype === "f32" &&
-      sums &&
-      !read
-    )
-      products.set(result, node);
-  }
-  return { nodes: body.nodes.filter((node) => !products.has(node.results[0])), products };
 }

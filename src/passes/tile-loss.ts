@@ -108,7 +108,10 @@ function withTile(graph: Graph, head: Head, dim: number, tiles: number): Graph {
   const inner = new Builder(graph.mesh);
   const env = new Map<Value, Value>();
   const params = operands.map((operand, i) => {
-    const param = { name: inner.unique(operand.name), type: tileType(operand.type, split[i], tiles) };
+    const param = {
+      name: inner.unique(operand.name),
+      type: tileType(operand.type, split[i], { tiles, rest: 0 }),
+    };
     env.set(operand, param);
     return param;
   });
@@ -137,7 +140,7 @@ function withTile(graph: Graph, head: Head, dim: number, tiles: number): Graph {
   const tile: Node = {
     op: "tile",
     operands,
-    attrs: { tiles, split, join },
+    attrs: { tiles, rest: 0, split, join },
     results: returns,
     body,
     loc: nodes[0].loc,

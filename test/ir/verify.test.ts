@@ -67,6 +67,26 @@ const typed: Record<string, Case> = {
     "%b: is f32[2], but neg gives f32[4]",
     "%y: is f32[4], but fused gives f32[2]",
   ],
+  "tiles with a rest that is no rest": [
+    "input %x : f32[5]\n%y = tile %x tiles=2 rest=3 split=[0] join=[0] : f32[5] {\nparam %a : f32[2]\nreturn %a\n}",
+    "%y: tile: dimension 0 of size 5 can't be cut into 2 tiles of which the last has 3",
+  ],
+  "a tile that says too little of what it cuts": [
+    "input %x : f32[4]\ninput %z : f32[4]\n%y = tile %x, %z tiles=2 split=[0] join=[0] : f32[4] {\nparam %a : f32[2]\nparam %b : f32[4]\nreturn %a\n}",
+    "%y: tile: split names 1 dimensions for 2 values",
+  ],
+  "a tile that says too little of what it puts together": [
+    "input %x : f32[4]\n%y, %z = tile %x tiles=2 split=[0] join=[0] : f32[4], f32[2] {\nparam %a : f32[2]\nreturn %a, %a\n}",
+    "%y: tile: join names 1 dimensions for 2 values",
+  ],
+  "a tile along a dimension that isn't there": [
+    "input %x : f32[4]\n%y = tile %x tiles=2 split=[1] join=[0] : f32[4] {\nparam %a : f32[2]\nreturn %a\n}",
+    "%y: tile: split[0] is 1, but the value is f32[4]",
+  ],
+  "a last tile whose body has a size of its own": [
+    "input %x : f32[5]\n%y = tile %x tiles=2 rest=2 split=[0] join=[0] : f32[5] {\nparam %a : f32[3]\n%b = constant dims=[3] : f32[3]\nreturn %b\n}",
+    "%y: tile: of the last tile %b is f32[3], not f32[2]",
+  ],
   "tiles that don't divide": [
     "input %x : f32[5]\n%y = tile %x tiles=2 split=[0] join=[0] : f32[5] {\nparam %a : f32[2]\nreturn %a\n}",
     "%y: tile: dimension 0 of size 5 can't be cut into 2 equal tiles",

@@ -7,6 +7,7 @@
  */
 import type { Attrs, Value } from "../../src/ir/graph.ts";
 import { type OpName, ops } from "../../src/ir/ops/index.ts";
+import { sizesOf } from "../../src/ir/type.ts";
 import type { Fill } from "../support/random.ts";
 
 /** An operand that is another op's result, such as attention's log-sum-exp in its gradient. */
@@ -273,6 +274,15 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
       attrs: { tiles: 4, split: [0, 0], join: [-1, -1] },
       fill: ["normal", { labels: 5 }],
       body: ([x, labels]) => [...ops.cross_entropy(x, labels)].slice(0, 2),
+    },
+    {
+      types: ["f[1, 8, 4]", "f[8, 4]"],
+      attrs: { tiles: 3, rest: 2, split: [1, -1], join: [1, -1] },
+      body: ([x, w]) => {
+        const rows = ops.sum(x, { dims: [2] });
+        const y = ops.mul(x, ops.broadcast(rows, { dims: [2], sizes: sizesOf(x.type) }));
+        return [ops.silu(ops.matmul(y, w, { transpose_b: true })), ops.matmul(y, y, { transpose_a: true })];
+      },
     },
   ],
   checkpoint: [

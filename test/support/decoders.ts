@@ -279,9 +279,13 @@ function attentionBlock(
 /** A small MLP over parts of the tokens. The scheduler wants one row in front of the dimension that is cut. */
 function tileBlock(name: string, x: Value, { recipe, builder, weight, width }: Parts): Value {
   const dim = recipe.batch === 1 ? 1 : 0;
-  const tiles = recipe.batch === 1 ? (recipe.sequence % 2 === 0 ? 2 : 3) : recipe.batch;
+  const size = x.type.dims[dim].size;
+  // Uneven parts only where they can be: a batch of 2 has no smaller last row.
+  const part = dim === 1 && recipe.group === 2 ? size - 1 : size % 2 === 0 ? size / 2 : 1;
+  const tiles = Math.ceil(size / part);
+  const rest = size % part;
   const w = weight(name, width, width);
-  const sizes = x.type.dims.map(({ size }, d) => (d === dim ? size / tiles : size));
+  const sizes = x.type.dims.map((own, d) => (d === dim ? part : own.size));
   const inner = new Builder(builder.mesh, ["x", "w"]);
   const params = [
     { name: "x", type: tensor("f32", sizes) },
@@ -289,7 +293,7 @@ function tileBlock(name: string, x: Value, { recipe, builder, weight, width }: P
   ];
   const out = building(inner, () => ops.silu(linear(params[0], params[1])));
   const body = inner.region(params, [out]);
-  const attrs = { tiles, split: [dim, -1], join: [dim] };
+  const attrs = { tiles, rest, split: [dim, -1], join: [dim] };
   return builder.add(recordOf("tile"), [x, w], attrs, { body }).results[0];
 }
 

@@ -154,13 +154,16 @@ function evaluate(node: Node, inputs: readonly NDArray[]): readonly NDArray[] {
 }
 
 function whole(name: string, type: Slot["type"], buffer: number): Slot {
-  return { name, type, buffer, strides: [] };
+  return { name, type, buffer, start: 0, strides: [] };
 }
 
 /** First cell of a slot, its elements and cells per element. */
 function locate(plan: Plan, slot: Slot, turns: readonly number[]) {
   const { offset, memory } = plan.buffers[slot.buffer];
-  const moved = slot.strides.reduce((bytes, stride, depth) => bytes + stride * (turns[depth] ?? 0), offset);
+  const moved = slot.strides.reduce(
+    (bytes, stride, depth) => bytes + stride * (turns[depth] ?? 0),
+    offset + slot.start,
+  );
   const sizes = [...(slot.type.times === null ? [] : [slot.type.times]), ...sizesOf(slot.type)];
   return { memory, first: moved / CELL_BYTES, cells: DTYPE_BYTES[slot.type.dtype] / CELL_BYTES, sizes };
 }

@@ -62,8 +62,8 @@ export function call(
 function bodyOf(op: OpName, sample: Sample, attrs: Partial<Attrs>, operands: readonly Value[]): Region {
   const inner = new Builder(openBuilder().mesh);
   const params = operands.map(({ type }, i): Value => {
-    const { tiles, split } = attrs as { tiles: number; split: readonly number[] };
-    const own = op === "tile" ? tileType(type, split[i], tiles) : memberOf(type);
+    const { tiles, rest = 0, split } = attrs as { tiles: number; rest?: number; split: readonly number[] };
+    const own = op === "tile" ? tileType(type, split[i], { tiles, rest }) : memberOf(type);
     return { name: inner.unique(`p${i}`), type: own };
   });
   const returns = building(inner, () => sample.body?.(params) ?? []);

@@ -24,16 +24,45 @@ function checkParams(name: string, body: Region, expected: readonly TensorType[]
   });
 }
 
-/** Type of one tile of an operand: dimension `dim` cut into `tiles` parts; whole when dim is -1. */
-export function tileType(type: TensorType, dim: number, tiles: number): TensorType {
+/** How a `tile` cuts: `rest` is the size of the last part where it is smaller than the others, else 0. */
+export interface Cut {
+  readonly tiles: number;
+  readonly rest: number;
+}
+
+/** `type` with dimension `dim` of another size; as it is when dim is -1. */
+export function resized(type: TensorType, dim: number, size: number): TensorType {
+  if (dim < 0) return type;
+  return { ...type, dims: type.dims.map((own, i) => (i === dim ? { ...own, size } : own)) };
+}
+
+/** Type of one part of an operand: dimension `dim` cut as said; whole when dim is -1. */
+export function tileType(type: TensorType, dim: number, { tiles, rest }: Cut): TensorType {
   if (dim < 0) return type;
   const size = type.dims[dim]?.size ?? 0;
-  if (size % tiles !== 0) {
-    throw new UserError(`dimension ${dim} of size ${size} can't be cut into ${tiles} equal tiles`, {
-      remedy: `Use a number of tiles that divides ${size}.`,
+  const part = rest === 0 ? size / tiles : (size - rest) / (tiles - 1);
+  if (!Number.isInteger(part) || part <= rest) {
+    const last = rest === 0 ? "equal tiles" : `tiles of which the last has ${rest}`;
+    throw new UserError(`dimension ${dim} of size ${size} can't be cut into ${tiles} ${last}`, {
+      remedy:
+        rest === 0
+          ? `Use a number of tiles that divides ${size}, or say with \`rest\` how much is left for the last.`
+          : `${size} less the rest must be ${tiles - 1} times a size larger than the rest.`,
     });
   }
-  return { ...type, dims: type.dims.map((own, i) => (i === dim ? { ...own, size: size / tiles } : own)) };
+  return resized(type, dim, part);
+}
+
+/** Where dimensions are named, there must be one for each value, and each must be one that the value has. */
+function checkDimensions(name: string, dims: readonly number[], types: readonly TensorType[]): void {
+  if (dims.length !== types.length)
+    throw new UserError(`${name} names ${dims.length} dimensions for ${types.length} values`, {
+      remedy: "Give one for each, -1 where there is none.",
+    });
+  dims.forEach((dim, i) => {
+    if (!Number.isInteger(dim) || dim < -1 || dim >= types[i].dims.length)
+      throw new UserError(`${name}[${i}] is ${dim}, but the value is ${printType(types[i])}`);
+  });
 }
 
 export const repeat = defineOp({
@@ -71,25 +100,31 @@ export const repeat = defineOp({
 export const tile = defineOp({
   name: "tile",
   doc:
-    "Runs the body on `tiles` equal parts of each rank's share. Operand i is cut along dimension split[i] (-1: whole); " +
-    "result i is put together along dimension join[i] (-1: summed over the tiles, in f32).",
+    "Runs the body on `tiles` parts of each rank's share, all equal or, where `rest` is not 0, the last of only that size. " +
+    "Operand i is cut along dimension split[i] (-1: whole); result i is put together along dimension join[i] (-1: summed " +
+    "over the tiles, in f32).",
   operands: ["...xs"],
   results: [],
-  attrs: { tiles: 1, split: [] as readonly number[], join: [] as readonly number[] },
+  attrs: { tiles: 1, rest: 0, split: [] as readonly number[], join: [] as readonly number[] },
   sharding: "body",
-  infer: (types, { tiles, split, join }, { body }) => {
+  infer: (types, { tiles, rest, split, join }, { body }) => {
     const region = bodyOf(body, "tile");
+    const returned = region.returns.map(({ type }) => type);
+    if (tiles < 1 || (rest !== 0 && (rest < 1 || tiles < 2)))
+      throw new UserError(`there can't be ${tiles} tiles with ${rest} left for the last`);
+    checkDimensions("split", split, types);
+    checkDimensions("join", join, returned);
     checkParams(
       "tile",
       region,
-      types.map((type, i) => tileType(type, split[i] ?? -1, tiles)),
+      types.map((type, i) => tileType(type, split[i], { tiles, rest })),
     );
-    return region.returns.map(({ type }, i) => {
-      const dim = join[i] ?? -1;
-      return {
-        ...type,
-        dims: type.dims.map((own, d) => (d === dim ? { ...own, size: own.size * tiles } : own)),
-      };
+    const parts = new Set(split.flatMap((dim, i) => (dim < 0 ? [] : [types[i].dims[dim].size])));
+    if (rest !== 0 && parts.size > 1)
+      throw new UserError(`what is cut has sizes ${[...parts].join(" and ")}, so the rest is not the same`);
+    return returned.map((type, i) => {
+      const size = type.dims[join[i]]?.size ?? 0;
+      return resized(type, join[i], rest === 0 ? size * tiles : size * (tiles - 1) + rest);
     });
   },
   gradient: null,
