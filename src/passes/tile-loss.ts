@@ -21,8 +21,9 @@
 import { Builder } from "../ir/build.ts";
 import { consumers, escaping, type Graph, type Node, producers, type Value } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
-import { tileType } from "../ir/ops/region.ts";
+import { type Cut, tileType } from "../ir/ops/region.ts";
 import { localBytes, localSizes } from "../ir/type.ts";
+import { cutInto } from "./cut.ts";
 import { definePass } from "./pass.ts";
 
 export const tileLoss = definePass({
@@ -41,9 +42,8 @@ export const tileLoss = definePass({
     const dim = firstLongDimension(localSizes(logits.type, graph.mesh));
     if (dim < 0) return graph;
     const wanted = tiles > 0 ? tiles : Math.ceil(localBytes(logits.type, graph.mesh) / tile_bytes);
-    const count = nextDivisor(localSizes(labels.type, graph.mesh)[dim], wanted);
-    if (count <= 1) return graph;
-    return withTile(graph, head, dim, count);
+    const cut = cutInto(labels.type.dims[dim], wanted, graph.mesh);
+    return cut.tiles > 1 ? withTile(graph, head, dim, cut) : graph;
   },
 });
 
@@ -95,13 +95,7 @@ function firstLongDimension(sizes: readonly number[]): number {
   return dim < sizes.length - 1 ? dim : -1;
 }
 
-/** The smallest divisor of `size` that is at least `wanted`, or `size` itself. */
-function nextDivisor(size: number, wanted: number): number {
-  for (let count = Math.max(1, wanted); count < size; count++) if (size % count === 0) return count;
-  return size;
-}
-
-function withTile(graph: Graph, head: Head, dim: number, tiles: number): Graph {
+function withTile(graph: Graph, head: Head, dim: number, cut: Cut): Graph {
   const { nodes, hidden, weight, labels, seed, returns } = head;
   const operands = [hidden, weight, labels, seed];
   const split = [dim, -1, dim, -1];
@@ -110,7 +104,7 @@ function withTile(graph: Graph, head: Head, dim: number, tiles: number): Graph {
   const params = operands.map((operand, i) => {
     const param = {
       name: inner.unique(operand.name),
-      type: tileType(operand.type, split[i], { tiles, rest: 0 }),
+      type: tileType(operand.type, split[i], cut),
     };
     env.set(operand, param);
     return param;
@@ -140,7 +134,7 @@ function withTile(graph: Graph, head: Head, dim: number, tiles: number): Graph {
   const tile: Node = {
     op: "tile",
     operands,
-    attrs: { tiles, rest: 0, split, join },
+    attrs: { ...cut, split, join },
     results: returns,
     body,
     loc: nodes[0].loc,
