@@ -1,4 +1,4 @@
-/** @file The whole road: a configuration in, the sources of a training program out. */
+/** @file The whole road: a configuration in, a plan and the sources of a training program out. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Source } from "./codegen/build.ts";
@@ -17,7 +17,7 @@ import type { Mesh } from "./ir/type.ts";
 import { trainingPipeline } from "./passes/pipeline.ts";
 import { planMemory } from "./passes/plan-memory.ts";
 import { runPipeline, type Stage } from "./passes/run.ts";
-import { schedule } from "./passes/schedule.ts";
+import { schedule, type Target } from "./passes/schedule.ts";
 
 export interface CompileOptions {
   /** Folder to which the graph after every pass and the plan are written. */
@@ -46,8 +46,43 @@ export interface Compiled {
   readonly seconds: Readonly<Record<string, number>>;
 }
 
-/** Compiles what a configuration describes. Throws UserError for what the user can mend, PassError for our faults. */
-export async function compileConfig(config: Config, options: CompileOptions = {}): Promise<Compiled> {
+/** A checkpointing policy that was tried, and what its plan needs. */
+export interface Trial {
+  readonly checkpointing: "off" | "attention" | "layer";
+  readonly deviceBytes: number;
+  readonly hostBytes: number;
+  /** What is wrong where the plan needs more memory than a rank may have; null where it fits. */
+  readonly excess: string | null;
+}
+
+export interface PlanningOptions {
+  /** Stop behind this pass: there is no plan then. */
+  readonly stopAfter?: string;
+  /** Whether the graph is verified after each pass and the plan for races. A program is made of none that is not. */
+  readonly verify?: boolean;
+  /** The machine as the planner sees it; that of the configuration unless given. */
+  readonly target?: (mesh: Mesh) => Target;
+  /** What is changed about a plan before it is held against the limits. */
+  readonly amend?: (plan: Plan) => Plan;
+}
+
+/** The road up to the plan. */
+export interface Planned {
+  readonly model: Model;
+  /** The model before all passes. */
+  readonly graph: Graph;
+  readonly stages: readonly Stage[];
+  /** Null when the road was left early. */
+  readonly plan: Plan | null;
+  /** In the order tried; the last is the plan's. */
+  readonly trials: readonly Trial[];
+  /** FLOPs of a step of all ranks, by the customary count: causal, nothing for recomputation. */
+  readonly modelFlops: number;
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
+/** Lowers, runs the passes and plans. A plan that needs more than the limits is returned all the same, and its trial says so. */
+export async function planConfig(config: Config, options: PlanningOptions = {}): Promise<Planned> {
   const clock = new Clock();
   const model = readModel("directory" in config.model ? config.model.directory : config.model, ".");
   const graph = await lowerDefinition({
@@ -60,10 +95,24 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
     mesh: meshOf(config),
   });
   clock.lap("frontend");
-  const { stages, plan } = choose(graph, config, options.stopAfter);
+  const choice = choose(graph, config, options);
   clock.lap("passes and plan");
-  const flops = modelFlops(graph) * config.gradient_accumulation_steps;
-  const sources = plan ? emitCpu(plan, { threads: config.threads, modelFlops: flops }) : [];
+  const modelFlopsOfStep = modelFlops(graph) * config.gradient_accumulation_steps;
+  return { model, graph, ...choice, modelFlops: modelFlopsOfStep, seconds: clock.seconds };
+}
+
+/** Compiles what a configuration describes. Throws UserError for what the user can mend, PassError for our faults. */
+export async function compileConfig(config: Config, options: CompileOptions = {}): Promise<Compiled> {
+  const { stopAfter } = options;
+  const planned = await planConfig(config, stopAfter === undefined ? {} : { stopAfter });
+  const { model, graph, stages, plan, trials } = planned;
+  const excess = trials.at(-1)?.excess ?? null;
+  if (excess !== null) {
+    throw new UserError(excess, { remedy: remedyFor(config, config.memory.activation_checkpointing) });
+  }
+  const clock = new Clock();
+  const emitting = { threads: config.threads, modelFlops: planned.modelFlops };
+  const sources = plan ? emitCpu(plan, emitting) : [];
   clock.lap("codegen");
   const compiled: Compiled = {
     model,
@@ -74,16 +123,16 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
       return plan ? printPlan(plan) : "";
     },
     parameters: parameterCount(graph),
-    seconds: clock.seconds,
+    seconds: { ...planned.seconds, ...clock.seconds },
   };
   if (options.dump !== undefined) writeDump(compiled, options.dump);
   return compiled;
 }
 
 /** Steps, buffers and offsets for a graph. A plan with a race is our fault and does not compile. */
-export function planOf(graph: Graph, threads: number): Plan {
-  const plan = planMemory(schedule(graph, cpuTarget(graph.mesh, threads)));
-  const [race] = findRaces(plan);
+export function planOf(graph: Graph, target: Target, verify = true): Plan {
+  const plan = planMemory(schedule(graph, target));
+  const [race] = verify ? findRaces(plan) : [];
   if (race) throw new Error(`the plan has a race: ${race.message}`);
   return plan;
 }
@@ -102,30 +151,29 @@ function paddedSequence({ sequence_length, parallel }: Config): number {
   return Math.ceil(sequence_length / parallel.sequence) * parallel.sequence;
 }
 
-interface Choice {
-  readonly stages: readonly Stage[];
-  readonly plan: Plan | null;
-}
+type Choice = Pick<Planned, "stages" | "plan" | "trials">;
 
 /** Runs the passes and plans. Where the compiler decides, the first policy that fits the limits is taken. */
-function choose(graph: Graph, config: Config, stopAfter: string | undefined): Choice {
+function choose(graph: Graph, config: Config, options: PlanningOptions): Choice {
+  const { stopAfter, verify = true, amend = (plan) => plan } = options;
+  const target = options.target?.(graph.mesh) ?? cpuTarget(graph.mesh, config.threads);
   const asked = config.memory.activation_checkpointing;
   const policies = asked === "auto" ? (["off", "attention", "layer"] as const) : [asked];
+  const trials: Trial[] = [];
   let choice: Choice | null = null;
-  for (const policy of policies) {
-    const stages = runPipeline(
-      graph,
-      trainingPipeline(pipelineOptions(config, policy)),
-      stopAfter === undefined ? {} : { stopAfter },
-    );
-    const plan = stopAfter === undefined ? planOf(stages[stages.length - 1].graph, config.threads) : null;
-    choice = { stages, plan };
-    if (!plan || excess(plan, config) === null) return choice;
+  for (const checkpointing of policies) {
+    const stages = runPipeline(graph, trainingPipeline(pipelineOptions(config, checkpointing)), {
+      verify,
+      ...(stopAfter !== undefined && { stopAfter }),
+    });
+    if (stopAfter !== undefined) return { stages, plan: null, trials };
+    const plan = amend(planOf(stages[stages.length - 1].graph, target, verify));
+    const { deviceBytes, hostBytes } = plan;
+    trials.push({ checkpointing, deviceBytes, hostBytes, excess: excessOf(plan, config) });
+    choice = { stages, plan, trials };
+    if (trials[trials.length - 1].excess === null) break;
   }
-  const { plan } = choice as Choice;
-  throw new UserError(excess(plan as Plan, config) as string, {
-    remedy: remedyFor(config, asked),
-  });
+  return choice as Choice;
 }
 
 /** What of the configuration would need less memory, and is not set already. */
@@ -144,7 +192,7 @@ function remedyFor(config: Config, checkpointing: string): string {
 }
 
 /** What is wrong where the plan needs more memory than a rank may have; null where it fits. */
-function excess(plan: Plan, { memory }: Config): string | null {
+function excessOf(plan: Plan, { memory }: Config): string | null {
   const limits = [
     ["device", plan.deviceBytes, memory.device_limit],
     ["host", plan.hostBytes, memory.host_limit],

@@ -11,7 +11,7 @@
  */
 import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Region, Value } from "../ir/graph.ts";
-import { escaping } from "../ir/graph.ts";
+import { escaping, producers } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
 import type { Buffer, BufferKind, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
 import { lastPart, tileAttrs } from "../ir/tiles.ts";
@@ -61,7 +61,7 @@ class Scheduler {
   constructor(graph: Graph, target: Target) {
     this.#graph = graph;
     this.#target = target;
-    this.#gradients = new Set(graph.nodes.flatMap((node) => (node.op === "adamw" ? [node.operands[1]] : [])));
+    this.#gradients = gradientsOf(graph);
   }
 
   plan(): Plan {
@@ -202,12 +202,12 @@ class Scheduler {
       taken.add(buffer);
       return this.#slot(result, buffer);
     }
-    const kind = this.#gradients.has(result)
-      ? "gradients"
-      : laneOf(node) === "comm"
-        ? "communication"
-        : "activations";
-    return this.#slot(result, this.#buffer(result.name, kind, result.type));
+    const kind = laneOf(node) === "comm" ? "communication" : "activations";
+    return this.#slot(result, this.#buffer(result.name, this.#kindOf(result, kind), result.type));
+  }
+
+  #kindOf(value: Value, otherwise: BufferKind = "activations"): BufferKind {
+    return this.#gradients.has(value) ? "gradients" : otherwise;
   }
 
   /** Whether nobody will read the buffer any more, and it was made in the loop that is open now. */
@@ -312,7 +312,7 @@ class Scheduler {
         return input;
       const own = this.#slot(
         node.results[i],
-        this.#buffer(node.results[i].name, "activations", node.results[i].type),
+        this.#buffer(node.results[i].name, this.#kindOf(node.results[i]), node.results[i].type),
       );
       this.#copy(input, own);
       return own;
@@ -374,12 +374,11 @@ class Scheduler {
   #tile(node: Node, body: Region, inputs: readonly Slot[], destinations: Slots): Slot[] {
     const { tiles, rest, split, join } = tileAttrs(node);
     const results = node.results.map((result) => {
-      const kind = this.#gradients.has(result) ? "gradients" : "activations";
       const wanted = destinations.get(result);
       // Parts are written while others are still read: the place must be nobody else's by now.
       const free =
         wanted && !this.#isAwaited(wanted.buffer) && inputs.every(({ buffer }) => buffer !== wanted.buffer);
-      return free ? wanted : this.#slot(result, this.#buffer(result.name, kind, result.type));
+      return free ? wanted : this.#slot(result, this.#buffer(result.name, this.#kindOf(result), result.type));
     });
     results.forEach((slot, i) => {
       if (join[i] < 0) this.#zero(slot);
@@ -472,4 +471,21 @@ class Scheduler {
       [total],
     );
   }
+}
+
+/** What the optimizer reads as gradients, and what they are sums of: the same bytes, before ranks and micro batches added. */
+function gradientsOf({ nodes }: Graph): Set<Value> {
+  const gradients = new Set<Value>();
+  const makers = producers(nodes);
+  const follow = (value: Value, makersHere: ReadonlyMap<Value, Node>): void => {
+    gradients.add(value);
+    const maker = makersHere.get(value);
+    if (!maker) return;
+    const at = maker.results.indexOf(value);
+    if (recordOf(maker.op).identity) follow(maker.operands[0], makersHere);
+    if (maker.op === "repeat") follow(maker.operands[at], makersHere);
+    if (maker.op === "checkpoint" && maker.body) follow(maker.body.returns[at], producers(maker.body.nodes));
+  };
+  for (const node of nodes) if (node.op === "adamw") follow(node.operands[1], makers);
+  return gradients;
 }
