@@ -91,6 +91,35 @@ function around(type: TensorType, dim: number, mesh: Mesh): [outer: number, size
   return [product(sizes.slice(0, dim)), sizes[dim], product(sizes.slice(dim + 1))];
 }
 
+/** Operand `index` of an all_to_all as exchange.h sees it: outer, major, middle, minor, inner. */
+function exchangeShape({ operands, results, attrs }: Node, index: number, mesh: Mesh): number[] {
+  const { from, to } = attrs as { from: number; to: number };
+  const [first, second] = from < to ? [from, to] : [to, from];
+  const after = localSizes(results[index].type, mesh);
+  // Of the two dimensions each is whole on one side: the shape takes the part of either.
+  const sizes = localSizes(operands[index].type, mesh).map((size, i) => Math.min(size, after[i]));
+  return [
+    product(sizes.slice(0, first)),
+    sizes[first],
+    product(sizes.slice(first + 1, second)),
+    sizes[second],
+    product(sizes.slice(second + 1)),
+  ];
+}
+
+/** Scratch of collectives: what does not lie together is packed in front of an exchange, or unpacked behind it. */
+export const exchangeWorkspaces: Workspaces = {
+  all_to_all: (node, mesh) =>
+    node.operands.reduce((total, { type }, i) => {
+      const [outer, major, middle] = exchangeShape(node, i, mesh);
+      return total + (Number(outer > 1) + Number(outer * major * middle > 1)) * bytesOfType(type, mesh);
+    }, 0),
+  all_gather: ({ operands: [x], attrs: { dim }, results: [y] }, mesh) =>
+    around(x.type, dim, mesh)[0] > 1 ? bytesOfType(y.type, mesh) : 0,
+  reduce_scatter: ({ operands: [x], attrs: { dim } }, mesh) =>
+    around(x.type, dim, mesh)[0] > 1 ? bytesOfType(x.type, mesh) : 0,
+};
+
 /** A copy of all bytes, between memories or within one. */
 const copy: AnyKernel = {
   emit: (node: Node, { inputs: [from], outputs: [to], mesh, call }) =>
@@ -377,23 +406,12 @@ export const sharedKernels: Omit<Kernels, OwnKernel> = {
 
   all_to_all: {
     emit(node, { inputs, outputs, mesh, workspace, call, comm }) {
-      const {
-        operands: [x],
-        results: [y],
-        attrs: { from, to },
-      } = node;
-      const [first, second] = from < to ? [from, to] : [to, from];
-      // Of the two dimensions each is whole on one side: the shape takes the part of either.
-      const sizes = localSizes(x.type, mesh).map((size, i) => Math.min(size, localSizes(y.type, mesh)[i]));
-      const parts = [
-        product(sizes.slice(0, first)),
-        sizes[first],
-        product(sizes.slice(first + 1, second)),
-        sizes[second],
-        product(sizes.slice(second + 1)),
-      ];
-      const shape = `{${args(...parts, DTYPE_BYTES[x.type.dtype])}}`;
-      return call("all_to_all", comm(axisOf(node, mesh)), ...inputs, ...outputs, shape, from < to, workspace);
+      const { from, to } = node.attrs;
+      const tensors = node.operands.map(({ type }, i) => {
+        const shape = list([...exchangeShape(node, i, mesh), DTYPE_BYTES[type.dtype]]);
+        return `{${args(inputs[i], outputs[i], shape)}}`;
+      });
+      return call("all_to_all", comm(axisOf(node, mesh)), `{${args(...tensors)}}`, from < to, workspace);
     },
   },
   all_gather: {

@@ -80,9 +80,10 @@ export class Builder {
     const body = options.body ?? null;
     const types = inferTypes(record, operands, attrs, this.mesh, body, loc);
     const wishes = options.name === undefined ? [] : [options.name].flat();
-    const base = wishes[0] ?? (record.identity ? operands[0].name : this.serving);
+    const base = wishes[0] ?? this.serving;
     const results = types.map((type, index) => {
-      const wish = wishes[index] ?? (index === 0 ? base : `${base}.${record.results[index] ?? index}`);
+      const own = index === 0 ? base : `${base}.${record.results[index] ?? index}`;
+      const wish = wishes[index] ?? (record.identity ? operands[index].name : own);
       const result = { name: this.unique(wish), type };
       this.#made.add(result);
       return result;

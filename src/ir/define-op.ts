@@ -9,9 +9,11 @@ type Operands<N extends readonly string[]> = N extends readonly [
 ]
   ? [...{ [I in keyof Head]: Value }, readonly Value[]]
   : { -readonly [I in keyof N]: Value };
-type Results<R extends readonly string[]> = R extends readonly [string]
-  ? Value
-  : { readonly [I in keyof R]: Value };
+type Results<R extends readonly string[]> = R extends readonly [`...${string}`]
+  ? readonly Value[]
+  : R extends readonly [string]
+    ? Value
+    : { readonly [I in keyof R]: Value };
 
 /** An op: call it on values to append a node to the open builder. */
 export interface Op<
@@ -40,7 +42,8 @@ export function defineOp<
       attrs,
       (args[arity + 1] ?? {}) as NodeOptions,
     );
-    return record.results.length === 1 ? results[0] : results;
+    const [name, ...others] = record.results;
+    return others.length === 0 && !name.startsWith("...") ? results[0] : results;
   };
   return Object.assign(call, { record }) as unknown as Op<N, A, R>;
 }

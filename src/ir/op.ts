@@ -34,6 +34,7 @@ export interface OpDefinition<
   readonly doc: string;
   /** Operand names. A last name that begins with `...` takes any number of values. */
   readonly operands: N;
+  /** Result names. A single name that begins with `...` stands for as many results as there are operands. */
   readonly results: R;
   /** Attributes with their defaults. What is default is not printed. */
   readonly attrs: A;
@@ -42,7 +43,7 @@ export interface OpDefinition<
    * "moves": the op only changes the layout and `infer` gives it. "body": the region decides.
    */
   readonly sharding: string | ((attrs: Widened<A>, types: readonly TensorType[]) => string);
-  /** The op's result is its operand's value (a collective, a cast, a copy): it is named after the operand. */
+  /** Each result is an operand's value (of a collective, a cast, a copy): it is named after the operand. */
   readonly identity?: boolean;
   /** The results are the operand's bytes read with another shape: no kernel, no memory of their own. */
   readonly alias?: boolean;

@@ -6,8 +6,8 @@
  *
  *   becomes
  *
- *     %q.1 = all_to_all %q axis=sp from=1 to=2               : f32[1, 4096, 32@sp, 128]
- *     %k.1, %v.1                                               likewise
+ *     %q.1, %k.1, %v.1 = all_to_all %q, %k, %v axis=sp from=1 to=2
+ *                                                            : f32[1, 4096, 32@sp, 128], ...
  *     %segments.1 = all_gather %segments axis=sp dim=1       : i32[1, 4096]
  *     %out.1, %lse.1 = attention %q.1, %k.1, %v.1, %segments.1
  *     %out = all_to_all %out.1 axis=sp from=2 to=1           : f32[1, 4096@sp, 32, 128]
@@ -74,23 +74,50 @@ function exchange(
 
   const other = freeLetter(terms.operands, operands, degree);
   const groups = other === null ? null : plan(terms.operands, operands, other, degree);
-  const moved = operands.map((operand, i) => {
+  const filled = operands.map((operand, i): Move => {
     const from = terms.operands[i].findIndex((own, d) => own.letter === whole && isSplit(operand, d));
-    if (from < 0) return operand;
     const to = terms.operands[i].findIndex((own) => own.letter === other);
-    if (to < 0 || groups === null) return ops.all_gather(operand, { axis, dim: from });
-    const filled = fill(operand, to, groups[i]);
-    return ops.all_to_all(filled, { axis, from, to });
+    const isMoved = from >= 0 && to >= 0 && groups !== null;
+    return { value: isMoved ? fill(operand, to, groups[i]) : operand, from, to };
   });
-  const results = append(record, moved, node.attrs);
-  return results.map((result, i) => {
-    const to = terms.results[i].findIndex((own) => own.letter === whole);
-    const from = terms.results[i].findIndex((own) => own.letter === other);
-    if (to < 0 || from < 0 || !read.has(node.results[i])) return result;
-    const back = ops.all_to_all(result, { axis, from, to });
+  const moved = exchangeAll(filled, axis).map((value, i) => {
+    const { from, to } = filled[i];
+    return from >= 0 && to < 0 ? ops.all_gather(value, { axis, dim: from }) : value;
+  });
+  const results = append(record, moved, node.attrs).map((value, i): Move => {
+    const to = read.has(node.results[i]) ? terms.results[i].findIndex((own) => own.letter === whole) : -1;
+    return { value, from: terms.results[i].findIndex((own) => own.letter === other), to };
+  });
+  return exchangeAll(results, axis).map((back, i) => {
+    const { from, to } = results[i];
+    if (from < 0 || to < 0) return back;
     const size = node.results[i].type.dims[from].size;
     return back.type.dims[from].size === size ? back : ops.slice(back, { dim: from, start: 0, length: size });
   });
+}
+
+/** A value whose split goes from one dimension to another; it stays as it is where one of them is -1. */
+interface Move {
+  readonly value: Value;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The values after their moves, all that go the same way in one exchange. */
+function exchangeAll(moves: readonly Move[], axis: string): Value[] {
+  const after = new Map<Move, Value>();
+  for (const { from, to } of moves) {
+    const alike = moves.filter((own) => own.from === from && own.to === to);
+    if (from < 0 || to < 0 || after.has(alike[0])) continue;
+    const values = ops.all_to_all(
+      alike.map(({ value }) => value),
+      { axis, from, to },
+    );
+    alike.forEach((own, i) => {
+      after.set(own, values[i]);
+    });
+  }
+  return moves.map((own) => after.get(own) ?? own.value);
 }
 
 /** The size of a letter's dimension in each operand, 0 where an operand lacks it. */

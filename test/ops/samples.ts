@@ -244,7 +244,19 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
     },
   ],
 
-  all_to_all: [{ types: ["f[4@x, 8, 3]"], attrs: { axis: "x", from: 0, to: 1 }, mesh: { x: 2, y: 2 } }],
+  all_to_all: [
+    { types: ["f[4@x, 8, 3]"], attrs: { axis: "x", from: 0, to: 1 }, mesh: { x: 2, y: 2 } },
+    {
+      types: ["f[3, 2, 4@y, 5]", "f[3, 6, 2@y, 1]", "f[3, 4@x, 2@y, 7]"],
+      attrs: { axis: "y", from: 2, to: 1 },
+      mesh: { x: 2, y: 2 },
+    },
+    {
+      types: ["f[1, 4@x, 6, 5]", "f[1, 4@x, 4@y, 5]", "f[3, 2@x, 4]"],
+      attrs: { axis: "x", from: 1, to: 2 },
+      mesh: { x: 2, y: 2 },
+    },
+  ],
   all_gather: [{ types: ["f[4, 8@y@x]"], attrs: { axis: "x", dim: 1 }, mesh: { x: 2, y: 2 } }],
   reduce_scatter: [{ types: ["f[4@y, 8]{sum@x}"], attrs: { axis: "x", dim: 1 }, mesh: { x: 2, y: 2 } }],
   all_reduce: [{ types: ["f[4, 8@y]{sum@x}"], attrs: { axis: "x" }, mesh: { x: 2, y: 2 } }],

@@ -47,6 +47,19 @@ void moves(Comm& comm, const std::vector<int>& members, int rank, std::size_t co
   bool right = true;
   for (std::size_t i = 0; i < recv.size(); ++i) right &= recv[i] == value(members[i / count], me * count + i % count);
   require(right, "all_to_all", count);
+  std::vector<float> together(send.size());
+  std::vector<float> again(2 * send.size());
+  send.insert(send.end(), send.begin(), send.end());
+  const std::uint64_t before = comm.bytes_sent();
+  const Comm::Part parts[] = {{send.data(), together.data(), 4 * count}, {send.data(), again.data(), 8 * count}};
+  comm.all_to_all(parts);
+  require(comm.bytes_sent() - before == (ranks - 1) * 12 * count, "bytes sent by all_to_all", count);
+  require(together == recv, "all_to_all of two", count);
+  for (std::size_t i = 0; i < again.size(); ++i) {
+    const std::size_t at = (me * 2 * count + i % (2 * count)) % (count * ranks);
+    right &= again[i] == value(members[i / (2 * count)], at);
+  }
+  require(right, "all_to_all's second", count);
   comm.all_gather(send.data(), recv.data(), 4 * count);
   for (std::size_t i = 0; i < recv.size(); ++i) right &= recv[i] == value(members[i / count], i % count);
   require(right, "all_gather", count);
@@ -75,7 +88,12 @@ void sums(Comm& comm, const std::vector<int>& members, int rank, std::size_t cou
   comm.reduce_scatter(in_place.data(), in_place.data() + me * count, count, DType::f32);
   require(std::memcmp(in_place.data() + me * count, part.data(), 4 * count) == 0, "reduce_scatter in place", count);
   std::vector<float> whole(send.size() - 1);
+  const std::uint64_t before = comm.bytes_sent();
   comm.all_reduce(send.data(), whole.data(), whole.size(), DType::f32);
+  const std::size_t each = 4 * whole.size() <= kSmallSumBytes ? 0 : whole.size() / members.size();
+  const std::size_t own = whole.size() - each * members.size();
+  require(comm.bytes_sent() - before == (members.size() - 1) * 4 * (2 * each + own), "bytes sent by all_reduce",
+          whole.size());
   require(all_are_sums(whole, 0), "all_reduce", whole.size());
   comm.all_reduce(send.data(), send.data(), whole.size(), DType::f32);
   require(std::memcmp(send.data(), whole.data(), 4 * whole.size()) == 0, "all_reduce in place", whole.size());

@@ -81,6 +81,44 @@ void moves(int ranks, std::size_t count) {
   }));
 }
 
+// Tensors of one exchange: `count` and 3 elements to each rank.
+void moves_together(int ranks, std::size_t count) {
+  none(on_ranks(ranks, [&](int rank, Comm& comm) {
+    std::vector<float> long_one(count * ranks), short_one(3 * ranks), long_got(count * ranks), short_got(3 * ranks);
+    for (std::size_t i = 0; i < long_one.size(); ++i) long_one[i] = value(rank, i);
+    for (std::size_t i = 0; i < short_one.size(); ++i) short_one[i] = value(rank, i + 1000);
+    const Comm::Part parts[] = {{long_one.data(), long_got.data(), count * 4}, {short_one.data(), short_got.data(), 12}};
+    comm.all_to_all(parts);
+    bool right = true;
+    for (int r = 0; r < ranks; ++r) {
+      for (std::size_t i = 0; i < count; ++i) right &= long_got[r * count + i] == value(r, rank * count + i);
+      for (std::size_t i = 0; i < 3; ++i) right &= short_got[r * 3 + i] == value(r, rank * 3 + i + 1000);
+    }
+    CHECK(right);
+    CHECK(comm.bytes_sent() == (ranks - 1) * (count + 3) * 4);
+  }));
+}
+
+// What src/ir/traffic.ts predicts, call by call.
+void sent_bytes_are_counted(int ranks, std::size_t count) {
+  none(on_ranks(ranks, [&](int, Comm& comm) {
+    std::vector<float> x(count * ranks), y(count * ranks);
+    const auto sent_by = [&](auto call) {
+      const std::uint64_t before = comm.bytes_sent();
+      call();
+      return comm.bytes_sent() - before;
+    };
+    const std::uint64_t others = ranks - 1;
+    CHECK(sent_by([&] { comm.all_to_all(x.data(), y.data(), count * 4); }) == others * count * 4);
+    CHECK(sent_by([&] { comm.all_gather(x.data(), y.data(), count * 4); }) == others * count * 4);
+    CHECK(sent_by([&] { comm.reduce_scatter(x.data(), y.data(), count, DType::f32); }) == others * count * 4);
+    const std::size_t part = count * 4 <= kSmallSumBytes ? 0 : count / ranks;
+    CHECK(sent_by([&] { comm.all_reduce(x.data(), y.data(), count, DType::f32); }) ==
+          others * (2 * part + count - part * ranks) * 4);
+    CHECK(sent_by([&] { comm.barrier(); }) == 0);
+  }));
+}
+
 void sums(int ranks, std::size_t count) {
   none(on_ranks(ranks, [&](int rank, Comm& comm) {
     std::vector<float> send(count * ranks);
@@ -169,6 +207,8 @@ int main() {
     for (std::size_t count : {1u, 7u, 5003u}) {
       moves(ranks, count);
       sums(ranks, count);
+      moves_together(ranks, count);
+      sent_bytes_are_counted(ranks, count);
     }
   }
   a_failed_rank_wakes_the_others();

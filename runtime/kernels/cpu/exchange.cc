@@ -1,6 +1,9 @@
 // Packing and unpacking around the collectives; what is contiguous already is sent or received in place.
 #include "exchange.h"
 
+#include <utility>
+#include <vector>
+
 #include "copy.h"
 
 namespace ithaca::cpu {
@@ -21,29 +24,47 @@ void unpack(const void* from, void* to, std::int64_t outer, std::int64_t ranks, 
   copy_strided(from, from_strides, to, to_strides, dims, 3, element_bytes);
 }
 
+// Runs that lie apart in memory where a tensor is cut along one of its two dimensions, and their length in elements.
+struct Rows {
+  std::int64_t count, length;
+};
+
+// A cut along minor cuts every row of [outer, major, middle], one along major only those of outer.
+Rows rows_of(const ExchangeShape& shape, bool cuts_minor) {
+  const auto& [outer, major, middle, minor, inner, element_bytes] = shape;
+  return cuts_minor ? Rows{outer * major * middle, minor * inner} : Rows{outer, major * middle * minor * inner};
+}
+
+std::size_t chunk_bytes(const ExchangeShape& shape) {
+  const auto& [outer, major, middle, minor, inner, element_bytes] = shape;
+  return static_cast<std::size_t>(outer * major * middle * minor * inner) * static_cast<std::size_t>(element_bytes);
+}
+
 }  // namespace
 
-void all_to_all(Comm& comm, const void* x, void* y, const ExchangeShape& shape, bool to_minor, void* workspace) {
-  const auto& [outer, major, middle, minor, inner, element_bytes] = shape;
+void all_to_all(Comm& comm, std::initializer_list<Exchange> tensors, bool to_minor, void* workspace) {
   const std::int64_t ranks = comm.size();
-  const std::int64_t chunk = outer * major * middle * minor * inner;
-  const std::size_t chunk_bytes = static_cast<std::size_t>(chunk) * static_cast<std::size_t>(element_bytes);
-  auto* staged = static_cast<std::byte*>(workspace);
-  auto* received = staged + static_cast<std::size_t>(ranks) * chunk_bytes;
-  // The split along minor cuts every row of [outer, major, middle]; that along major only those of outer.
-  const std::int64_t minor_rows = outer * major * middle;
-  const std::int64_t minor_row = minor * inner;
-  const std::int64_t major_row = major * middle * minor * inner;
-  const std::int64_t send_rows = to_minor ? minor_rows : outer;
-  const std::int64_t receive_rows = to_minor ? outer : minor_rows;
-  const void* send = x;
-  if (send_rows > 1) {
-    pack(x, staged, send_rows, ranks, to_minor ? minor_row : major_row, element_bytes);
-    send = staged;
+  std::vector<Comm::Part> parts;
+  auto* scratch = static_cast<std::byte*>(workspace);
+  for (const auto& [x, y, shape] : tensors) {
+    Comm::Part part{x, y, chunk_bytes(shape)};
+    const auto take = [&] { return std::exchange(scratch, scratch + static_cast<std::size_t>(ranks) * part.bytes); };
+    const Rows sent = rows_of(shape, to_minor);
+    if (sent.count > 1) {
+      auto* staged = take();
+      pack(x, staged, sent.count, ranks, sent.length, shape.element_bytes);
+      part.send = staged;
+    }
+    if (rows_of(shape, !to_minor).count > 1) part.recv = take();
+    parts.push_back(part);
   }
-  void* receive = receive_rows > 1 ? received : y;
-  comm.all_to_all(send, receive, chunk_bytes);
-  if (receive_rows > 1) unpack(receive, y, receive_rows, ranks, to_minor ? major_row : minor_row, element_bytes);
+  comm.all_to_all(parts);
+  std::size_t i = 0;
+  for (const auto& [x, y, shape] : tensors) {
+    const void* received = parts[i++].recv;
+    const Rows rows = rows_of(shape, !to_minor);
+    if (rows.count > 1) unpack(received, y, rows.count, ranks, rows.length, shape.element_bytes);
+  }
 }
 
 void all_gather(Comm& comm, const void* x, void* y, std::int64_t outer, std::int64_t part, std::int64_t inner,

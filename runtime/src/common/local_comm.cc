@@ -21,6 +21,7 @@ struct alignas(64) Slot {
   std::size_t count = 0;
   DType dtype = DType::f32;
   const std::byte* send = nullptr;
+  std::span<const Comm::Part> parts = {};
 };
 
 }  // namespace
@@ -69,70 +70,88 @@ class LocalComm final : public Comm {
   int rank() const override { return rank_; }
   int size() const override { return group_.size(); }
 
-  void all_to_all(const void* send, void* recv, std::size_t bytes) override {
-    publish("all_to_all", send, bytes, DType::i32);
-    auto* to = static_cast<std::byte*>(recv);
-    for (int r : others_first()) std::memcpy(to + r * bytes, group_.slots[r].send + rank_ * bytes, bytes);
-    group_.meet(world_);
-  }
-
-  void all_gather(const void* send, void* recv, std::size_t bytes) override {
-    publish("all_gather", send, bytes, DType::i32);
-    auto* to = static_cast<std::byte*>(recv);
+  void all_to_all(std::span<const Part> parts) override {
+    std::size_t bytes = 0;
+    for (const Part& part : parts) bytes += part.bytes;
+    publish({"all_to_all", bytes, DType::i32, nullptr, parts});
     for (int r : others_first()) {
-      if (group_.slots[r].send != to + r * bytes) std::memcpy(to + r * bytes, group_.slots[r].send, bytes);
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        const Part& theirs = group_.slots[r].parts[i];
+        take(r, static_cast<std::byte*>(parts[i].recv) + r * theirs.bytes,
+             static_cast<const std::byte*>(theirs.send) + rank_ * theirs.bytes, theirs.bytes);
+      }
     }
     group_.meet(world_);
   }
 
+  void all_gather(const void* send, void* recv, std::size_t bytes) override {
+    publish({"all_gather", bytes, DType::i32, static_cast<const std::byte*>(send)});
+    for (int r : others_first()) take(r, static_cast<std::byte*>(recv) + r * bytes, group_.slots[r].send, bytes);
+    group_.meet(world_);
+  }
+
   void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype) override {
-    publish("reduce_scatter", send, count, dtype);
-    sum_ranks(sources(rank_ * count * dtype_bytes(dtype)), static_cast<std::byte*>(recv), count, dtype);
+    publish({"reduce_scatter", count, dtype, static_cast<const std::byte*>(send)});
+    sum(static_cast<std::byte*>(recv), rank_ * count, count, dtype);
     group_.meet(world_);
   }
 
   void all_reduce(const void* send, void* recv, std::size_t count, DType dtype) override {
-    // Each rank sums one part for all, so in place no rank overwrites what another one still has to read.
-    publish("all_reduce", send, count, dtype);
+    publish({"all_reduce", count, dtype, static_cast<const std::byte*>(send)});
     auto* to = static_cast<std::byte*>(recv);
-    const std::size_t part = (count + size() - 1) / size();
     const std::size_t bytes = dtype_bytes(dtype);
-    const auto begin = [&](int r) { return std::min(count, r * part); };
-    sum_ranks(sources(begin(rank_) * bytes), to + begin(rank_) * bytes, begin(rank_ + 1) - begin(rank_), dtype);
+    const std::size_t part = count * bytes <= kSmallSumBytes ? 0 : count / size();
+    const std::size_t done = part * size();
+    // Nobody else reads this rank's part, which may be in place; what all read is written once all have read it.
+    sum(to + rank_ * part * bytes, rank_ * part, part, dtype);
+    std::vector<std::byte> rest((count - done) * bytes);
+    sum(rest.data(), done, count - done, dtype);
     group_.meet(world_);
-    publish("all_reduce's second half", recv, count, dtype);
+    std::copy(rest.begin(), rest.end(), to + done * bytes);
+    if (part == 0) return;
+    publish({"all_reduce's second half", count, dtype, to});
     for (int r : others_first()) {
-      if (r == rank_) continue;
-      std::memcpy(to + begin(r) * bytes, group_.slots[r].send + begin(r) * bytes, (begin(r + 1) - begin(r)) * bytes);
+      if (r != rank_) take(r, to + r * part * bytes, group_.slots[r].send + r * part * bytes, part * bytes);
     }
     group_.meet(world_);
   }
 
   void barrier() override {
-    publish("barrier", nullptr, 0, DType::i32);
+    publish({"barrier", 0, DType::i32, nullptr});
     group_.meet(world_);
   }
 
   void abort(const std::string& why) override { world_.fail(world_rank_, why); }
 
  private:
-  void publish(const char* call, const void* send, std::size_t count, DType dtype) {
-    group_.slots[rank_] = {call, count, dtype, static_cast<const std::byte*>(send)};
+  void publish(const Slot& mine) {
+    group_.slots[rank_] = mine;
     group_.meet(world_);
     for (int r = 0; r < size(); ++r) {
-      const Slot& mine = group_.slots[rank_];
       const Slot& theirs = group_.slots[r];
-      if (std::strcmp(theirs.call, call) == 0 && theirs.count == count && theirs.dtype == dtype) continue;
-      throw Error("rank " + std::to_string(world_rank_) + " calls " + mine.call + " of " + std::to_string(count) +
+      const bool same_parts = std::ranges::equal(theirs.parts, mine.parts, {}, &Part::bytes, &Part::bytes);
+      if (std::strcmp(theirs.call, mine.call) == 0 && theirs.count == mine.count && theirs.dtype == mine.dtype &&
+          same_parts) {
+        continue;
+      }
+      throw Error("rank " + std::to_string(world_rank_) + " calls " + mine.call + " of " + std::to_string(mine.count) +
                   " where rank " + std::to_string(group_.members[r]) + " calls " + theirs.call + " of " +
                   std::to_string(theirs.count) + "; all ranks must make the same calls");
     }
   }
 
-  std::vector<const std::byte*> sources(std::size_t offset) const {
-    std::vector<const std::byte*> all;
-    for (const Slot& slot : group_.slots) all.push_back(slot.send + offset);
-    return all;
+  // What is taken from another rank it has sent. Every rank of a call takes as much as it gives.
+  void take(int from_rank, std::byte* to, const std::byte* from, std::size_t bytes) {
+    if (from_rank != rank_) count_sent(bytes);
+    if (to != from) std::memcpy(to, from, bytes);
+  }
+
+  // to[0, count) = the sum of what all ranks published, from element `begin` on.
+  void sum(std::byte* to, std::size_t begin, std::size_t count, DType dtype) {
+    std::vector<const std::byte*> sources;
+    for (const Slot& slot : group_.slots) sources.push_back(slot.send + begin * dtype_bytes(dtype));
+    sum_ranks(sources, to, count, dtype);
+    count_sent((sources.size() - 1) * count * dtype_bytes(dtype));
   }
 
   // Every rank starts with another neighbour, so that not all read the same memory at once.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "ithaca/error.h"
@@ -14,7 +15,6 @@ namespace {
 
 constexpr std::size_t kBlock = std::size_t{1} << 30;  // bytes; MPI counts with int
 constexpr std::size_t kPiece = std::size_t{1} << 20;  // bytes of each rank's that are summed at a time, from the caches
-constexpr std::size_t kSmall = std::size_t{1} << 14;  // bytes that every rank rather sums itself than in two rounds
 
 // `bytes` bytes as MPI wants them told, the next ones `stride` bytes further on (0: right behind).
 class Bytes {
@@ -40,8 +40,8 @@ class Bytes {
   ~Bytes() {
     if (type_ != MPI_BYTE) MPI_Type_free(&type_);
   }
-  Bytes(const Bytes&) = delete;
-  Bytes& operator=(const Bytes&) = delete;
+  Bytes(Bytes&& other) noexcept : type_(std::exchange(other.type_, MPI_BYTE)), count_(other.count_) {}
+  Bytes& operator=(Bytes&&) = delete;
 
   MPI_Datatype type() const { return type_; }
   int count() const { return count_; }
@@ -49,6 +49,38 @@ class Bytes {
  private:
   MPI_Datatype type_ = MPI_BYTE;
   int count_ = 1;
+};
+
+// The chunks of all parts that belong to one rank, at the addresses where they lie.
+class Gathered {
+ public:
+  template <typename Address>
+  Gathered(std::span<const Comm::Part> parts, int rank, Address address) {
+    std::vector<Bytes> chunks;
+    chunks.reserve(parts.size());
+    std::vector<int> counts;
+    std::vector<MPI_Aint> places;
+    std::vector<MPI_Datatype> types;
+    for (const Comm::Part& part : parts) {
+      chunks.emplace_back(part.bytes);
+      counts.push_back(chunks.back().count());
+      types.push_back(chunks.back().type());
+      MPI_Get_address(static_cast<const std::byte*>(address(part)) + rank * part.bytes, &places.emplace_back());
+    }
+    check_mpi(MPI_Type_create_struct(static_cast<int>(parts.size()), counts.data(), places.data(), types.data(),
+                                     &type_),
+              "MPI_Type_create_struct");
+    check_mpi(MPI_Type_commit(&type_), "MPI_Type_commit");
+  }
+  ~Gathered() {
+    if (type_ != MPI_DATATYPE_NULL) MPI_Type_free(&type_);
+  }
+  Gathered(Gathered&& other) noexcept : type_(std::exchange(other.type_, MPI_DATATYPE_NULL)) {}
+
+  operator MPI_Datatype() const { return type_; }
+
+ private:
+  MPI_Datatype type_ = MPI_DATATYPE_NULL;
 };
 
 }  // namespace
@@ -66,13 +98,33 @@ MpiComm::MpiComm(World& world, int rank, MPI_Comm comm) : world_(world), world_r
   check_mpi(MPI_Comm_size(comm, &size_), "MPI_Comm_size");
 }
 
-void MpiComm::all_to_all(const void* send, void* recv, std::size_t bytes) {
-  const Bytes chunk(bytes);
-  check_mpi(MPI_Alltoall(send, chunk.count(), chunk.type(), recv, chunk.count(), chunk.type(), comm_),
-            "MPI_Alltoall");
+void MpiComm::all_to_all(std::span<const Part> parts) {
+  for (const Part& part : parts) count_sent((size_ - 1) * part.bytes);
+  if (parts.size() == 1) {
+    const auto& [send, recv, bytes] = parts[0];
+    const Bytes chunk(bytes);
+    check_mpi(MPI_Alltoall(send, chunk.count(), chunk.type(), recv, chunk.count(), chunk.type(), comm_),
+              "MPI_Alltoall");
+    return;
+  }
+  // One message to each rank, gathered from all parts by MPI.
+  std::vector<Gathered> sent;
+  std::vector<Gathered> received;
+  for (int r = 0; r < size_; ++r) {
+    sent.emplace_back(parts, r, [](const Part& part) { return part.send; });
+    received.emplace_back(parts, r, [](const Part& part) { return part.recv; });
+  }
+  const std::vector<int> ones(size_, 1);
+  const std::vector<int> zeros(size_, 0);
+  const std::vector<MPI_Datatype> from(sent.begin(), sent.end());
+  const std::vector<MPI_Datatype> to(received.begin(), received.end());
+  check_mpi(MPI_Alltoallw(MPI_BOTTOM, ones.data(), zeros.data(), from.data(), MPI_BOTTOM, ones.data(), zeros.data(),
+                          to.data(), comm_),
+            "MPI_Alltoallw");
 }
 
 void MpiComm::all_gather(const void* send, void* recv, std::size_t bytes) {
+  count_sent((size_ - 1) * bytes);
   const Bytes chunk(bytes);
   const bool in_place = send == static_cast<std::byte*>(recv) + rank_ * bytes;
   check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : send, chunk.count(), chunk.type(), recv, chunk.count(),
@@ -84,6 +136,7 @@ void MpiComm::reduce_scatter(const void* send, void* recv, std::size_t count, DT
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(recv);
   const std::size_t bytes = count * dtype_bytes(dtype);
+  count_sent((size_ - 1) * bytes);
   for (std::size_t at = 0; at < bytes; at += kPiece) {
     const std::size_t n = std::min(kPiece, bytes - at);
     const Bytes strided(n, bytes);
@@ -98,7 +151,7 @@ void MpiComm::all_reduce(const void* send, void* recv, std::size_t count, DType 
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(recv);
   const std::size_t bytes = dtype_bytes(dtype);
-  const std::size_t part = count * bytes <= kSmall ? 0 : count / size_;
+  const std::size_t part = count * bytes <= kSmallSumBytes ? 0 : count / size_;
   if (part > 0) {
     // A rank's sum lands in its own part only, so in place nothing is overwritten that others have yet to be sent.
     reduce_scatter(from, to + rank_ * part * bytes, part, dtype);

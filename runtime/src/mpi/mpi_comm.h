@@ -24,7 +24,7 @@ class MpiComm final : public Comm {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  void all_to_all(const void* send, void* recv, std::size_t bytes) override;
+  void all_to_all(std::span<const Part> parts) override;
   void all_gather(const void* send, void* recv, std::size_t bytes) override;
   void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype) override;
   void all_reduce(const void* send, void* recv, std::size_t count, DType dtype) override;

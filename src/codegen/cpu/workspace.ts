@@ -4,7 +4,7 @@
  */
 import type { Node } from "../../ir/graph.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
-import { bytesOfType, product, rowsAndColumns, type Workspaces } from "../kernels.ts";
+import { exchangeWorkspaces, product, rowsAndColumns, type Workspaces } from "../kernels.ts";
 
 /** Blocks in which sums over rows are taken, so that their order does not depend on the threads. */
 export function rowBlocks(rows: number): number {
@@ -63,7 +63,5 @@ export const workspaces: Workspaces = {
   attention: attentionWorkspaceBytes,
   attention_grad: attentionGradWorkspaceBytes,
   cross_entropy: ({ operands: [logits] }, mesh) => rowsAndColumns(logits.type, mesh)[0] * 4,
-  all_to_all: ({ operands: [x] }, mesh) => 2 * bytesOfType(x.type, mesh),
-  all_gather: ({ results: [y] }, mesh) => bytesOfType(y.type, mesh),
-  reduce_scatter: ({ operands: [x] }, mesh) => bytesOfType(x.type, mesh),
+  ...exchangeWorkspaces,
 };

@@ -59,15 +59,20 @@ const common = {
 export const all_to_all = defineOp({
   ...common,
   name: "all_to_all",
-  doc: "Moves the split over `axis` from dimension `from` to dimension `to`.",
+  doc:
+    "Moves the split of each operand over `axis` from dimension `from` to dimension `to`. All operands travel in one " +
+    "exchange: attention's q, k and v wait for each other once, not three times.",
+  operands: ["...xs"],
+  results: ["...ys"],
   attrs: { axis: "", from: 0, to: 0 },
-  infer: ([x], { axis, from, to }, { mesh }) => [
-    { ...x, dims: withAxis(without(x, from, axis), to, axis, mesh) },
-  ],
-  gradient: ({ attrs: { axis, from, to }, grads: [dy] }): Gradients => [
-    all_to_all(dy as Value, { axis, from: to, to: from }),
-  ],
-  eval: ([x]) => [x],
+  infer: (types, { axis, from, to }, { mesh }) =>
+    types.map((x) => ({ ...x, dims: withAxis(without(x, from, axis), to, axis, mesh) })),
+  gradient: ({ attrs: { axis, from, to }, grads }): Gradients => {
+    const given = grads.filter((dy) => dy !== null);
+    const back = [...all_to_all(given, { axis, from: to, to: from })];
+    return grads.map((dy) => (dy === null ? null : (back.shift() as Value)));
+  },
+  eval: (xs) => [...xs],
 });
 
 export const all_gather = defineOp({
