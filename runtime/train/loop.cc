@@ -61,7 +61,9 @@ StepMetrics train_step(Executor& executor, const RunFile& run, const TokenData& 
   executor.scalar<float>("learning_rate") = static_cast<float>(metrics.learning_rate);
   executor.scalar<std::int32_t>("step") = static_cast<std::int32_t>(metrics.step);
   fill_inputs(executor, data, progress.samples);
+  const std::uint64_t sent_before = executor.bytes_sent();
   executor.step();
+  metrics.bytes_sent = executor.bytes_sent() - sent_before;
   metrics.loss = executor.scalar<float>("loss");
   metrics.tokens = executor.scalar<std::int32_t>("tokens");
   if (executor.find("grad_norm")) metrics.grad_norm = executor.scalar<float>("grad_norm");

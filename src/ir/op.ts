@@ -60,6 +60,12 @@ export interface OpDefinition<
   /** Gradients of the operands, made by calling ops; null for an operand that has none. Null: not differentiable. */
   readonly gradient: ((context: GradientContext<Widened<A>>) => Gradients) | null;
   cost(types: readonly TensorType[], attrs: Widened<A>, results: readonly TensorType[]): Cost;
+  /** Bytes that each rank sends to others in one run of a collective; runtime/include/ithaca/comm.h keeps to it. */
+  sends?(
+    types: readonly TensorType[],
+    attrs: Widened<A>,
+    context: { results: readonly TensorType[]; mesh: Mesh },
+  ): number;
   /**
    * Reference evaluation in float64 on plain arrays, slow and obviously right. `results` gives one rank's sizes.
    * Null for ops with a body, which interpret.ts runs.

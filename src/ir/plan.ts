@@ -5,6 +5,7 @@
  * `hostBytes`, both allocated before the first step and never again.
  */
 import type { Node, Role } from "./graph.ts";
+import { recordOf } from "./ops/index.ts";
 import { printAttrs } from "./print.ts";
 import { type Memory, type Mesh, printType, type TensorType } from "./type.ts";
 
@@ -153,6 +154,25 @@ export function peak(
   return best;
 }
 
+/** Bytes that each rank sends to others in one optimizer step, by the name of the collective; loops are counted. */
+export function bytesSent(plan: Pick<Plan, "steps" | "loops" | "mesh">): Map<string, number> {
+  const totals = new Map<string, number>();
+  for (const { node, loops } of plan.steps) {
+    const { sends } = recordOf(node.op);
+    if (!sends) continue;
+    const [types, results] = [node.operands, node.results].map((values) => values.map(({ type }) => type));
+    const times = loops.reduce((turns, loop) => turns * plan.loops[loop].times, 1);
+    const bytes = times * sends(types, node.attrs, { results, mesh: plan.mesh });
+    totals.set(node.op, (totals.get(node.op) ?? 0) + bytes);
+  }
+  return totals;
+}
+
+/** The same, all kinds together: `bytes_sent` in metrics.jsonl. */
+export function totalBytesSent(plan: Pick<Plan, "steps" | "loops" | "mesh">): number {
+  return [...bytesSent(plan).values()].reduce((total, bytes) => total + bytes, 0);
+}
+
 /** One step as a line: number, lane, op, where its operands and results lie. */
 export function printStep(plan: Plan, step: Step): string {
   const at = (slot: Slot): string => {
@@ -171,16 +191,20 @@ export function printStep(plan: Plan, step: Step): string {
   return `${head.padEnd(110)} : ${types}${waits}${step.node.loc === "" ? "" : `  ; ${step.node.loc}`}`;
 }
 
-/** The plan as text: totals, where the peak is, then every step. */
+/** The plan as text: totals, where the peak is, what is sent, then every step. */
 export function printPlan(plan: Plan): string {
   const { step, bytes } = peak(plan);
   const kinds = Object.entries(peakByKind(plan)).filter(([, size]) => size > 0);
+  const sent = [...bytesSent(plan)];
+  const total = totalBytesSent(plan);
   return `${[
     `plan ${plan.name}`,
     `  device  ${printBytes(plan.deviceBytes).padStart(10)}  (${plan.deviceBytes} bytes; at least ${plan.deviceLowerBound} are needed)`,
     `  host    ${printBytes(plan.hostBytes).padStart(10)}`,
     `  peak at step ${step}: ${printBytes(bytes)}`,
     ...kinds.map(([kind, size]) => `    ${kind.padEnd(14)} ${printBytes(size).padStart(10)}`),
+    ...(sent.length > 0 ? [`  sent by each rank in a step: ${printBytes(total)}  (${total} bytes)`] : []),
+    ...sent.map(([kind, size]) => `    ${kind.padEnd(14)} ${printBytes(size).padStart(10)}`),
     "",
     ...plan.steps.map((own) => printStep(plan, own)),
   ].join("\n")}\n`;

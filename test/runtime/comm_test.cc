@@ -99,7 +99,7 @@ void moves_together(int ranks, std::size_t count) {
   }));
 }
 
-// What src/ir/traffic.ts predicts, call by call.
+// What `sends` of src/ir/ops/collective.ts predicts, call by call.
 void sent_bytes_are_counted(int ranks, std::size_t count) {
   none(on_ranks(ranks, [&](int, Comm& comm) {
     std::vector<float> x(count * ranks), y(count * ranks);

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <future>
 #include <memory>
 #include <string_view>
@@ -45,6 +46,9 @@ class Executor {
   const ProgramSpec& spec() const { return spec_; }
   const Mesh& mesh() const { return mesh_; }
   int rank() const { return rank_; }
+
+  // Bytes that other ranks got from this one in all steps so far, on all axes. Not to be read during a step.
+  std::uint64_t bytes_sent() const;
 
   // nullptr where the program has no tensor of that name; tensor() throws Error instead.
   const TensorSpec* find(std::string_view name) const;

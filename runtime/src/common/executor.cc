@@ -157,6 +157,12 @@ void Executor::stop_lanes() {
   for (Event& event : events_) event.abort();
 }
 
+std::uint64_t Executor::bytes_sent() const {
+  std::uint64_t total = 0;
+  for (const auto& comm : comms_) total += comm ? comm->bytes_sent() : 0;
+  return total;
+}
+
 const TensorSpec* Executor::find(std::string_view name) const {
   for (int i = 0; i < spec_.num_tensors; ++i) {
     if (name == spec_.tensors[i].name) return &spec_.tensors[i];

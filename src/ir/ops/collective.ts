@@ -6,7 +6,7 @@ import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import { type Dim, degreeOf, type Mesh, type TensorType } from "../type.ts";
+import { type Dim, DTYPE_BYTES, degreeOf, localBytes, type Mesh, type TensorType } from "../type.ts";
 import { bytesOf } from "./cost.ts";
 
 function degree(mesh: Mesh, axis: string): number {
@@ -45,6 +45,9 @@ function dropPartial(type: TensorType, axis: string): readonly string[] {
   return type.partial.filter((name) => name !== axis);
 }
 
+/** Bytes of a sum that every rank makes for itself: kSmallSumBytes of runtime/include/ithaca/comm.h. */
+const SMALL_SUM_BYTES = 2 ** 14;
+
 /** What all collectives share: evaluated on the global value they do nothing. */
 const common = {
   operands: ["x"],
@@ -72,6 +75,10 @@ export const all_to_all = defineOp({
     const back = [...all_to_all(given, { axis, from: to, to: from })];
     return grads.map((dy) => (dy === null ? null : (back.shift() as Value)));
   },
+  sends: (types, { axis }, { mesh }) => {
+    const ranks = degree(mesh, axis);
+    return types.reduce((total, x) => total + (localBytes(x, mesh) / ranks) * (ranks - 1), 0);
+  },
   eval: (xs) => [...xs],
 });
 
@@ -82,6 +89,7 @@ export const all_gather = defineOp({
   attrs: { axis: "", dim: 0 },
   infer: ([x], { axis, dim }) => [{ ...x, dims: without(x, dim, axis) }],
   gradient: ({ attrs, grads: [dy] }): Gradients => [reduce_scatter(dy as Value, attrs)],
+  sends: ([x], { axis }, { mesh }) => (degree(mesh, axis) - 1) * localBytes(x, mesh),
   eval: ([x]) => [x],
 });
 
@@ -94,6 +102,7 @@ export const reduce_scatter = defineOp({
     { ...x, partial: dropPartial(x, axis), dims: withAxis(x.dims, dim, axis, mesh) },
   ],
   gradient: ({ attrs, grads: [dy] }): Gradients => [all_gather(dy as Value, attrs)],
+  sends: (_types, { axis }, { results: [y], mesh }) => (degree(mesh, axis) - 1) * localBytes(y, mesh),
   eval: ([x]) => [x],
 });
 
@@ -108,5 +117,13 @@ export const all_reduce = defineOp({
     return [{ ...x, partial: dropPartial(x, axis) }];
   },
   gradient: ({ grads: [dy] }): Gradients => [dy],
+  // Each rank sums one part for all and gives it to the others; what is small or left over each sums for itself.
+  sends: ([x], { axis }, { mesh }) => {
+    const ranks = degree(mesh, axis);
+    const bytes = localBytes(x, mesh);
+    const size = DTYPE_BYTES[x.dtype];
+    const part = bytes <= SMALL_SUM_BYTES ? 0 : Math.floor(bytes / size / ranks) * size;
+    return (ranks - 1) * (2 * part + bytes - ranks * part);
+  },
   eval: ([x]) => [x],
 });
