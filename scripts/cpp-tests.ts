@@ -1,4 +1,4 @@
-/** @file Builds and runs the tests of the runtime, test/runtime/; prints a line for each and writes the counts. */
+/** @file Builds and runs the tests of the runtime, test/runtime/ and test/cuda/kernels/; prints a line for each and writes the counts. */
 import { spawnSync } from "node:child_process";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,6 +15,12 @@ const testIncludeDirs = [
 ];
 const timeoutMs = 300_000;
 
+/** -O1: fibers spend their time in switches, and there is much to compile. `#pragma unroll` is nvcc's. */
+const fiberFlags = [
+  ...["-std=c++20", "-O1", "-fPIC", "-fopenmp"],
+  ...["-Wall", "-Wextra", "-Wpedantic", "-Wno-unknown-pragmas"],
+];
+
 function unit(path: string, ...flags: string[]): Unit {
   return { path, flags: [...runtimeFlags, ...flags], includeDirs: testIncludeDirs };
 }
@@ -24,9 +30,9 @@ function exact(path: string): Unit {
   return unit(path, "-ffp-contract=off");
 }
 
-function sources(path: string): string[] {
+function sources(path: string, extension = ".cc"): string[] {
   return readdirSync(path)
-    .filter((name) => name.endsWith(".cc"))
+    .filter((name) => name.endsWith(extension))
     .map((name) => join(path, name));
 }
 
@@ -40,17 +46,37 @@ function toyTrain(dp: number, sp: number): Executable {
   return { name: `toy_train_${dp}x${sp}`, units: [main, toy, ...support] };
 }
 
+/** The CUDA kernels on fibers, beside the CPU's: their `.cu` sources, compiled as C++ with a stand-in for CUDA's header. */
+function cudaKernels(): Executable {
+  const cuda = join(packageRoot, "test/cuda");
+  const kernels = join(runtimeRoot, "kernels/cuda");
+  const units = [
+    ...sources(kernels, ".cu"),
+    ...sources(join(cuda, "shim")),
+    ...sources(join(cuda, "kernels")),
+  ].map((path) => ({
+    path,
+    flags: [...fiberFlags, "-x", "c++"],
+    includeDirs: [join(cuda, "shim"), ...testIncludeDirs],
+  }));
+  return { name: "cuda_kernels_test", units };
+}
+
 /** Each NAME_test.cc is a program with the other files beside it; the kernels' tests are one program. */
 function tests(): Executable[] {
   const programs = own
     .filter((path) => path.endsWith("_test.cc"))
     .map((path) => ({ name: path.slice(folder.length + 1, -3), units: [exact(path), ...support] }));
   const kernels = sources(join(folder, "kernels")).map((path) => unit(path));
-  return [...programs, { name: "kernels_test", units: kernels }];
+  return [...programs, { name: "kernels_test", units: kernels }, cudaKernels()];
 }
 
-const { values } = parseArgs({ options: { output: { type: "string" } } });
-const programs = tests();
+// A name picks the programs that have it in theirs: `npx tsx scripts/cpp-tests.ts cuda`.
+const { values, positionals } = parseArgs({
+  options: { output: { type: "string" } },
+  allowPositionals: true,
+});
+const programs = tests().filter(({ name }) => name.includes(positionals[0] ?? ""));
 const toys = [toyTrain(1, 1), toyTrain(2, 2)];
 const report = (message: string) => process.stderr.write(`${message}\n`);
 const paths = await buildExecutables([...programs, ...toys], report);

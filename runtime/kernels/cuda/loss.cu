@@ -37,7 +37,7 @@ struct RunningSum {
 
 // The sum over the block, in its first thread.
 __device__ inline RunningSum block_total(RunningSum own) {
-  __shared__ RunningSum warps[32];
+  __shared__ float largest[32], sums[32];
   const auto across = [](RunningSum& mine) {
 #pragma unroll
     for (int step = 16; step > 0; step /= 2) {
@@ -48,9 +48,10 @@ __device__ inline RunningSum block_total(RunningSum own) {
     }
   };
   across(own);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  if (lane == 0) largest[warp] = own.largest, sums[warp] = own.sum;
   __syncthreads();
-  own = threadIdx.x % 32 < blockDim.x / 32 ? warps[threadIdx.x % 32] : RunningSum{};
+  own = lane < blockDim.x / 32 ? RunningSum{largest[lane], sums[lane]} : RunningSum{};
   across(own);
   return own;
 }
