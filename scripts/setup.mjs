@@ -37,6 +37,15 @@ export const mpiPackages = [
   },
 ];
 
+/** @type {SystemPackage[]} */
+export const hostPackages = [
+  {
+    apt: "iproute2",
+    what: "ip, for tests on two hosts that are network namespaces",
+    isThere: () => succeeds("ip", ["-V"]),
+  },
+];
+
 /**
  * Installs what is missing; says what it does, and nothing if all is there. Ends the process with 1 where it can't.
  * @param {SystemPackage[]} morePackages

@@ -1,5 +1,18 @@
 /** @file Products kept by the hash of what they are made from; safe for several processes at once. */
-import { copyFile, link, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from "node:fs/promises";
+import { randomInt } from "node:crypto";
+import {
+  copyFile,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,7 +27,8 @@ export function cacheDir(): string {
 /** A maker that has not finished after this long has been killed on another machine, or is stuck. */
 const staleAfterMs = 15 * 60_000;
 
-let temporaries = 0;
+/** Process numbers repeat themselves on other machines, with which a file system may be shared. */
+let temporaries = randomInt(2 ** 40);
 
 /** A name beside `path`, in the same file system, that no other process uses. */
 export function temporaryName(path: string): string {
@@ -43,7 +57,10 @@ export async function makeOnce(
     const temporary = temporaryName(product);
     try {
       await make(temporary);
-      await rename(temporary, product);
+      // Another machine may not have seen the lock, and put the same product there.
+      await rename(temporary, product).catch(async (error) => {
+        if (!(await exists(product))) throw error;
+      });
     } finally {
       await rm(temporary, { recursive: true, force: true });
     }
@@ -123,6 +140,17 @@ export async function place(product: string, path: string): Promise<void> {
     await rename(temporary, path);
   } finally {
     // rename() leaves both names when they already are the same file.
+    await rm(temporary, { force: true });
+  }
+}
+
+/** Writes a file that nobody ever sees half of. */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  const temporary = temporaryName(path);
+  try {
+    await writeFile(temporary, text);
+    await rename(temporary, path);
+  } finally {
     await rm(temporary, { force: true });
   }
 }

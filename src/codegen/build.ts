@@ -2,7 +2,7 @@
 import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { cacheDir, makeOnce, place, prune, temporaryName, touch } from "../cache.ts";
+import { cacheDir, makeOnce, place, prune, temporaryName, touch, writeWhole } from "../cache.ts";
 import {
   addonIncludeDirs,
   findToolchain,
@@ -323,7 +323,7 @@ async function deliver(sources: readonly Source[], product: string, outDir: stri
     await copyFile(join(product, path), temporary);
     await rename(temporary, file);
   }
-  await writeFile(record, JSON.stringify(now));
+  await writeWhole(record, JSON.stringify(now));
   const program = { train: join(outDir, "train"), program: join(outDir, "program.so") };
   await place(join(product, "train"), program.train);
   await place(join(product, "program.so"), program.program);

@@ -6,6 +6,7 @@ import { formatError, UserError } from "../ir/error.ts";
 import { nearest } from "../ir/nearest.ts";
 import { unavailable } from "./availability.ts";
 import { ConfigDocument, type Path } from "./document.ts";
+import { placeRanks } from "./hosts.ts";
 import { type ConfigValues, knownPaths, schema } from "./schema.ts";
 import { suggestPath } from "./suggest.ts";
 import { type Hint, isRecord, type JsonObject } from "./values.ts";
@@ -181,8 +182,18 @@ function resolved(values: ConfigValues, document: ConfigDocument): Config {
   const resume = values.resume === null ? null : absolute(values.resume, ["resume"]);
   if (resume !== null && !isFolder(resume)) fail(["resume"], `there is no snapshot folder ${resume}`);
 
-  if (errors.length > 0) throw together(errors);
-  const ranks = values.parallel.sequence * values.parallel.data;
+  const { sequence, data: replicas, comm, hosts, launcher_args } = values.parallel;
+  const ranks = sequence * replicas;
+  const placed = hosts === null ? [{ host: "", ranks }] : placeRanks(hosts, ranks);
+  if ("message" in placed) fail(["parallel", "hosts"], placed.message, placed.remedy);
+  const remote = hosts !== null ? "hosts" : launcher_args.length > 0 ? "launcher_args" : null;
+  if (remote !== null && comm !== "mpi") {
+    const key = `parallel.${remote}`;
+    fail(["parallel", remote], `${key} needs ranks that are processes`, "Set parallel.comm: mpi.");
+  }
+
+  if (errors.length > 0 || "message" in placed) throw together(errors);
+  const ranksOfHost = Math.max(...placed.map((entry) => entry.ranks));
   return {
     ...values,
     model,
@@ -190,7 +201,7 @@ function resolved(values: ConfigValues, document: ConfigDocument): Config {
     tokenizer,
     resume,
     output_dir: absolute(values.output_dir, ["output_dir"]),
-    threads: values.threads ?? Math.max(1, Math.floor(availableParallelism() / ranks)),
+    threads: values.threads ?? Math.max(1, Math.floor(availableParallelism() / ranksOfHost)),
   };
 }
 

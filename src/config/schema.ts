@@ -12,6 +12,8 @@ import {
   oneOfOrCount,
   text,
   textOrNull,
+  texts,
+  textsOrNull,
 } from "./values.ts";
 
 /** A section may be left out, or left empty. */
@@ -25,7 +27,12 @@ const parallel = {
   /** Ranks, or groups of them, that take samples of their own. */
   data: count(1).default(1),
   zero_stage: countBetween(0, 3).default(0),
+  /** Ranks are threads of one process (local), or processes that Open MPI connects (mpi). */
   comm: oneOf("local", "mpi", "nccl").default("local"),
+  /** With comm: mpi, where ranks run, "node1:4" for four of them; null: all on this machine, or where a scheduler says. */
+  hosts: textsOrNull("a list of hosts such as [node1:4, node2:4]").default(null),
+  /** With comm: mpi, what else mpirun is told, ahead of the program. */
+  launcher_args: texts("a list of arguments of mpirun").default([]),
 };
 
 const memory = {

@@ -167,6 +167,19 @@ export function countOrNull(least: number, meaning: string) {
   });
 }
 
+function allTexts(input: unknown): readonly string[] | undefined {
+  const isText = (item: unknown) => typeof item === "string" && item.trim() !== "";
+  return Array.isArray(input) && input.every(isText) ? input : undefined;
+}
+
+export function texts(expected: string) {
+  return value(expected, allTexts);
+}
+
+export function textsOrNull(expected: string) {
+  return value(`${expected}, or null`, (input) => (input === null ? null : allTexts(input)));
+}
+
 /** What YAML and JSON can say. */
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
 export type JsonObject = { readonly [key: string]: Json };

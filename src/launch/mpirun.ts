@@ -1,9 +1,20 @@
 /** @file How mpirun starts the ranks and what it says of them, in words of ours. */
+import type { HostRanks } from "../config/hosts.ts";
+
+/** Where the ranks of a job run, and what else its user has to say to mpirun. */
+export interface MpiJob {
+  readonly ranks: number;
+  /** Null: this machine, or those of the batch system's allocation. */
+  readonly hosts: readonly HostRanks[] | null;
+  readonly args: readonly string[];
+}
 
 /** `mpirun ...` up to the program: also as root, with more ranks than cores, each free to use all of them. */
-export function mpirunArguments(ranks: number): string[] {
+export function mpirunArguments({ ranks, hosts, args }: MpiJob): string[] {
   const yielding = ["--mca", "mpi_yield_when_idle", "1"];
-  return ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", ...yielding, "-np", String(ranks)];
+  const all = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", ...yielding, "-np", `${ranks}`];
+  const places = hosts?.map(({ host, ranks: own }) => `${host}:${own}`).join(",");
+  return [...all, ...(places === undefined ? [] : ["--host", places]), ...args];
 }
 
 /** mpirun passes SIGUSR1 on, and itself ends the ranks at SIGINT and SIGTERM: the first signal asks, the second ends. */
@@ -47,6 +58,13 @@ export class MpirunOutput {
     const reason = signal === "9" ? ", most likely for want of memory (see dmesg)" : "";
     const how = signal === "9" ? "was killed" : `ended by signal ${signal}${name ? ` (${name})` : ""}`;
     return `rank ${rank} on ${node} ${how}${reason}; the other ranks were stopped`;
+  }
+
+  /** Whether ranks did not even start. */
+  get couldNotStart(): boolean {
+    return /unable to reliably start|daemon .*died|was unable to (launch|start)/i.test(
+      this.#said.replace(/\s+/g, " "),
+    );
   }
 
   /** All that mpirun said. */

@@ -1,7 +1,8 @@
 /** @file The run file: all that the training binary needs to know about one run, as JSON. */
 import { existsSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { writeWhole } from "../cache.ts";
 import type { Config } from "../config/load.ts";
 import type { PreparedData } from "../data/prepare.ts";
 import type { Model } from "../frontend/huggingface.ts";
@@ -42,7 +43,7 @@ export async function runFile(
   if (configJson === null) {
     configJson = join(build, "config.json");
     await mkdir(build, { recursive: true });
-    await writeFile(configJson, `${JSON.stringify(model.config, null, 2)}\n`);
+    await writeWhole(configJson, `${JSON.stringify(model.config, null, 2)}\n`);
   }
   return {
     data,

@@ -1,18 +1,16 @@
 /** @file Trains: prepares the data, builds the program, starts it and stays with it to the end. */
-import { spawn } from "node:child_process";
 import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
-import { constants as osConstants } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
+import { writeWhole } from "../cache.ts";
 import { buildProgram, type Report, type Source } from "../codegen/build.ts";
 import { requireMpi } from "../codegen/toolchain.ts";
+import { placeRanks } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
 import { prepareData } from "../data/prepare.ts";
 import type { Model } from "../frontend/huggingface.ts";
 import { UserError } from "../ir/error.ts";
-import { followMetrics, type StepMetrics } from "./follow.ts";
-import { MpirunOutput, mpirunArguments, mpirunSignal } from "./mpirun.ts";
-import { type ProgressDisplay, showProgress } from "./progress.ts";
+import type { OuterJob } from "./outer-job.ts";
+import { runBinary, type Start, type TrainResult } from "./run-binary.ts";
 import { runFile, vocabularySize } from "./run-file.ts";
 
 export interface TrainOptions {
@@ -20,13 +18,8 @@ export interface TrainOptions {
   readonly report: Report;
   /** Where plain progress lines go. */
   readonly lines: NodeJS.WritableStream;
-}
-
-export interface TrainResult {
-  /** 0, 1, or 128 and the number of the signal that ended the run. */
-  readonly exitCode: number;
-  /** Of the last step; undefined if there was none. */
-  readonly last: StepMetrics | undefined;
+  /** The job that this process is part of. */
+  readonly job?: OuterJob | null;
 }
 
 /** Trains what `compiled` describes. Everything is written under `config.output_dir`. Throws UserError, BuildError. */
@@ -37,15 +30,24 @@ export async function train(
 ): Promise<TrainResult> {
   const build = join(config.output_dir, "build");
   const { model } = compiled;
-  const { comm, sequence, data: replicas } = config.parallel;
+  const { comm } = config.parallel;
   if (comm === "mpi") await requireMpi(); // before the data, which may take a while
   requireWritable(config.output_dir);
   const data = await prepareData(config, vocabularySize(model), percent("reading the text", options.report));
   const program = await buildProgram(compiled.sources, build, "cpu", options.report, comm);
   const path = join(build, "run.json");
-  await writeFile(path, `${JSON.stringify(await runFile(config, model, data, build), null, 2)}\n`);
-  const mpiRanks = comm === "mpi" ? sequence * replicas : undefined;
-  return runBinary(program.train, path, config, { ...options, ...(mpiRanks !== undefined && { mpiRanks }) });
+  await writeWhole(path, `${JSON.stringify(await runFile(config, model, data, build), null, 2)}\n`);
+  return runBinary(program.train, path, config, { ...options, start: startOf(config, options.job ?? null) });
+}
+
+/** A job of torchrun's has no say: its first process runs all ranks. */
+function startOf({ parallel }: Config, job: OuterJob | null): Start {
+  const ranks = parallel.sequence * parallel.data;
+  if (parallel.comm !== "mpi") return { by: "itself", ranks };
+  if (job && job.launcher !== "torchrun") return { by: "job", job };
+  const hosts = parallel.hosts && placeRanks(parallel.hosts, ranks);
+  if (hosts && "message" in hosts) throw new Error(`parallel.hosts was not checked: ${hosts.message}`);
+  return { by: "mpirun", job: { ranks, hosts, args: parallel.launcher_args } };
 }
 
 /** Reports every tenth of a long piece of work. */
@@ -57,83 +59,6 @@ function percent(what: string, report: Report): (done: number) => void {
     report(`${what}: ${Math.floor(done * 100)} %`);
     next = Math.floor(done * 10) / 10 + 0.1;
   };
-}
-
-/**
- * Starts `train --run FILE`, with `mpiRanks` as that many processes of an MPI job, and shows its progress. Signals are
- * passed on to it.
- */
-export async function runBinary(
-  binary: string,
-  run: string,
-  config: Pick<Config, "output_dir" | "max_steps" | "resume">,
-  { lines, mpiRanks }: Pick<TrainOptions, "lines"> & { readonly mpiRanks?: number },
-): Promise<TrainResult> {
-  const firstStep = Number(/^step-(\d+)$/.exec(basename(config.resume ?? ""))?.[1] ?? 0);
-  let display: ProgressDisplay | undefined;
-  let last: StepMetrics | undefined;
-  const follower = followMetrics(join(config.output_dir, "metrics.jsonl"), firstStep, (metrics) => {
-    last = metrics;
-    display ??= start();
-    display.step(metrics);
-  });
-  const start = () =>
-    showProgress({ maxSteps: config.max_steps, firstStep, lines, isTerminal: process.stderr.isTTY === true });
-
-  // A group of its own: Ctrl-C on a terminal reaches this process alone, and passes on once. Standard output is the
-  // result of the command, so what the binary has to say goes to standard error.
-  const mpirun = mpiRanks === undefined ? undefined : new MpirunOutput();
-  const before = mpiRanks === undefined ? [binary] : ["mpirun", ...mpirunArguments(mpiRanks), binary];
-  const [command = binary, ...args] = [...before, "--run", run];
-  const child = spawn(command, args, { stdio: ["ignore", 2, "pipe"], detached: true });
-  let passed = 0;
-  const pass = (signal: NodeJS.Signals) => {
-    const own = signal === "SIGHUP" ? "SIGTERM" : signal;
-    child.kill(mpirun ? mpirunSignal(passed) : own);
-    passed += 1;
-  };
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  const killChild = () => child.kill("SIGKILL");
-  for (const signal of signals) process.on(signal, pass);
-  process.on("exit", killChild);
-
-  let said = "";
-  const say = (text: string) => {
-    if (text === "") return;
-    said = (said + text).slice(-4096);
-    if (display) display.message(text);
-    else process.stderr.write(text);
-  };
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => say(mpirun ? mpirun.add(text) : text));
-  try {
-    const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
-      child.on("error", reject);
-      child.on("close", (code, signal) => resolve([code, signal]));
-    });
-    follower.stop();
-    say(mpirun?.end() ?? "");
-    display?.stop();
-    // Ended by a second signal, or by the first one, where it came before the ranks could take it as a wish.
-    const early = signal === "SIGUSR1" || code === 128 + osConstants.signals.SIGUSR1;
-    if (mpirun && (passed > 1 || (passed > 0 && early))) return { exitCode: 130, last };
-    if (mpirun?.death !== undefined) {
-      process.stderr.write(`ithaca: ${mpirun.death}\n`);
-    } else if (signal === "SIGKILL") {
-      process.stderr.write(
-        "ithaca: the training process was killed, most likely for want of memory (see dmesg)\n",
-      );
-    } else if (signal !== null) {
-      process.stderr.write(`ithaca: the training process ended by ${signal}\n`);
-    } else if (code !== 0 && said === "") {
-      process.stderr.write(mpirun?.said ?? "");
-      process.stderr.write(`ithaca: the training process ended with exit code ${code}\n`);
-    }
-    return { exitCode: code ?? 128 + (signal === null ? 0 : osConstants.signals[signal]), last };
-  } finally {
-    follower.stop();
-    for (const signal of signals) process.off(signal, pass);
-    process.off("exit", killChild);
-  }
 }
 
 /** Makes the folder; throws UserError unless files can be made in it. */

@@ -69,7 +69,7 @@ describe("a good file", () => {
       max_grad_norm: 1,
       snapshot_every: 0,
       resume: null,
-      parallel: { sequence: 1, data: 1, zero_stage: 0, comm: "local" },
+      parallel: { sequence: 1, data: 1, zero_stage: 0, comm: "local", hosts: null, launcher_args: [] },
       memory: {
         tiled_loss: "auto",
         tiled_mlp: "auto",
@@ -180,7 +180,7 @@ describe("a file with a mistake", () => {
       > 7 | parallel: { foo: 1 }
           |             ^^^
         8 |
-        The keys of parallel are sequence, data, zero_stage, comm."
+        The keys of parallel are sequence, data, zero_stage, comm, hosts, launcher_args."
     `);
   });
 
@@ -214,7 +214,7 @@ describe("a file with a mistake", () => {
       > 7 | parallel: 8
           |           ^
         8 |
-        The keys of parallel are sequence, data, zero_stage, comm."
+        The keys of parallel are sequence, data, zero_stage, comm, hosts, launcher_args."
     `);
   });
 

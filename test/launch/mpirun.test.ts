@@ -1,6 +1,6 @@
 /** @file mpirun's own words are taken out of what the ranks write, and its report of a death is put in ours. */
 import { expect, test } from "vitest";
-import { MpirunOutput, mpirunSignal } from "../../src/launch/mpirun.ts";
+import { MpirunOutput, mpirunArguments, mpirunSignal } from "../../src/launch/mpirun.ts";
 
 const rule = "-".repeat(74);
 
@@ -38,4 +38,14 @@ test.each([
 
 test("the first signal asks, the second ends", () => {
   expect([0, 1, 2].map(mpirunSignal)).toEqual(["SIGUSR1", "SIGTERM", "SIGTERM"]);
+});
+
+test("hosts and the user's own arguments stand ahead of the program", () => {
+  const hosts = [
+    { host: "node1", ranks: 3 },
+    { host: "10.0.0.2", ranks: 1 },
+  ];
+  const args = mpirunArguments({ ranks: 4, hosts, args: ["--mca", "btl_tcp_if_include", "eth0"] });
+  expect(args.join(" ")).toMatch(/ -np 4 --host node1:3,10\.0\.0\.2:1 --mca btl_tcp_if_include eth0$/);
+  expect(mpirunArguments({ ranks: 2, hosts: null, args: [] }).join(" ")).toMatch(/ -np 2$/);
 });

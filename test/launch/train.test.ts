@@ -6,7 +6,8 @@ import { Writable } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { StepMetrics } from "../../src/launch/follow.ts";
 import { duration } from "../../src/launch/progress.ts";
-import { requireWritable, runBinary } from "../../src/launch/train.ts";
+import { runBinary, type Start } from "../../src/launch/run-binary.ts";
+import { requireWritable } from "../../src/launch/train.ts";
 
 let folder: string;
 
@@ -37,7 +38,7 @@ const step = (n) => fs.appendFileSync(${JSON.stringify(join(folder, "metrics.jso
   return path;
 }
 
-async function start(body: string, options: { maxSteps?: number; resume?: string } = {}) {
+async function start(body: string, options: { maxSteps?: number; resume?: string; start?: Start } = {}) {
   let lines = "";
   let errors = "";
   const sink = new Writable({
@@ -51,7 +52,10 @@ async function start(body: string, options: { maxSteps?: number; resume?: string
     return true;
   });
   const config = { output_dir: folder, max_steps: options.maxSteps ?? 3, resume: options.resume ?? null };
-  const result = await runBinary(binary(body), "run.json", config, { lines: sink });
+  const result = await runBinary(binary(body), "run.json", config, {
+    lines: sink,
+    ...(options.start && { start: options.start }),
+  });
   return { ...result, lines, errors };
 }
 
@@ -101,7 +105,29 @@ describe("a run", () => {
   test("that is killed says why that may be", async () => {
     const { exitCode, errors } = await start("process.kill(process.pid, 'SIGKILL')");
     expect(exitCode).toBe(137);
-    expect(errors).toContain("killed, most likely for want of memory");
+    expect(errors).toBe(
+      "ithaca: the training process was killed before the first step, most likely for want of memory (see dmesg)\n",
+    );
+  });
+
+  test("whose ranks are killed names them and the last step", async () => {
+    const body = "step(1); step(2); await sleep(250); process.kill(process.pid, 'SIGKILL')";
+    const { exitCode, errors } = await start(body, { start: { by: "itself", ranks: 4 } });
+    expect(exitCode).toBe(137);
+    expect(errors).toBe(
+      "ithaca: ranks 0 to 3, threads of one process, were killed after step 2, most likely for want of memory (see dmesg)\n",
+    );
+  });
+
+  test("that is one process of a job leaves progress to the first one", async () => {
+    const job = { launcher: "mpirun", rank: 1, ranks: 2, isOneMachine: true } as const;
+    const body = "step(1); await sleep(150); process.kill(process.pid, 'SIGSEGV'); await sleep(1000)";
+    const { lines, errors, last } = await start(body, { start: { by: "job", job } });
+    expect({ lines, errors, last }).toEqual({
+      lines: "",
+      errors: "ithaca: rank 1 was ended by SIGSEGV\n",
+      last: undefined,
+    });
   });
 
   test("gets Ctrl-C once and ends in its own time", async () => {
