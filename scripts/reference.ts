@@ -5,7 +5,7 @@ import type { OpDefinition } from "../src/ir/op.ts";
 import { type OpName, opNames, recordOf } from "../src/ir/ops/index.ts";
 import { printAttr } from "../src/ir/print.ts";
 import { type TensorType, tensor } from "../src/ir/type.ts";
-import { trainingPipeline } from "../src/passes/pipeline.ts";
+import { DEFAULTS, trainingPipeline } from "../src/passes/pipeline.ts";
 
 const MADE = "<!-- Made by `npm run docs` from the records. Don't edit. -->";
 
@@ -44,17 +44,7 @@ export function opsPage(): string {
 }
 
 export function passesPage(): string {
-  const entries = trainingPipeline({
-    precision: "fp32",
-    checkpointing: "off",
-    gradientAccumulationSteps: 1,
-    lossTiles: 0,
-    beta1: 0.9,
-    beta2: 0.95,
-    epsilon: 1e-8,
-    weightDecay: 0.1,
-    maxGradNorm: 1,
-  });
+  const entries = trainingPipeline(DEFAULTS);
   const rows = entries
     .filter(({ pass }, i) => entries.findIndex((other) => other.pass === pass) === i)
     .map(({ pass, why }) => {

@@ -4,6 +4,7 @@ import { createColors } from "picocolors";
 import { cacheDir } from "../cache.ts";
 import { BuildError } from "../codegen/build.ts";
 import { formatError, UserError } from "../ir/error.ts";
+import { PassError } from "../passes/run.ts";
 
 /** Sets the exit code of the process. */
 export type Exit = (code: number) => void;
@@ -76,6 +77,9 @@ export function explain(error: unknown): string {
       '"ithaca doctor" says whether the compiler and its libraries are in order. If they are, this is a fault of',
       "Ithaca: please report it with the lines above and the configuration.",
     ].join("\n");
+  }
+  if (error instanceof PassError && error.entry?.file !== undefined) {
+    return `${colors.red(error.message)}\n  The pass is in ${error.entry.file}.`;
   }
   const trouble = fileTrouble(error);
   if (trouble) return explain(trouble);

@@ -3,9 +3,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { packageRoot } from "../codegen/toolchain.ts";
+import { PassError } from "../passes/run.ts";
 import { compileCommand } from "./compile.ts";
 import { doctorCommand } from "./doctor.ts";
+import { writeReplay } from "./dump.ts";
 import { irCommand } from "./ir.ts";
+import { optCommand } from "./opt.ts";
 import { explain } from "./output.ts";
 import { trainCommand } from "./train.ts";
 
@@ -25,7 +28,13 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     // Without "(default: false)": what happens when an option isn't given is clear, or part of its description.
     .configureHelp({ optionDescription: ({ description }) => description })
     .exitOverride();
-  for (const command of [trainCommand(exit), compileCommand(), irCommand(), doctorCommand(exit)]) {
+  for (const command of [
+    trainCommand(exit),
+    compileCommand(),
+    irCommand(),
+    optCommand(),
+    doctorCommand(exit),
+  ]) {
     command.copyInheritedSettings(program).showHelpAfterError(`(ithaca ${command.name()} --help says more)`);
     program.addCommand(command);
   }
@@ -35,6 +44,9 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     // Commander has printed its own message by now; it throws after --help and --version too.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     process.stderr.write(`${explain(error)}\n`);
+    const replay = error instanceof PassError ? writeReplay(error) : null;
+    if (replay !== null)
+      process.stderr.write(`\nThis runs the pass alone on the graph it was given:\n  ${replay}\n`);
     return 1;
   }
   return exitCode;

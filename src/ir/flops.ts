@@ -1,10 +1,31 @@
 /** @file FLOPs of a model: what its forward multiplies and adds, and three times that for a training step. */
 import type { Graph, Node } from "./graph.ts";
+import type { Cost } from "./op.ts";
 import { recordOf } from "./ops/index.ts";
 import { sizesOf, type TensorType } from "./type.ts";
 
 /** Ops that the count of model FLOPs includes: the products. Norms and activations are left out, as is customary. */
 const PRODUCTS = new Set(["matmul", "attention"]);
+
+/** How often the body of a node runs. */
+export function timesOf({ op, attrs }: Node): number {
+  if (op === "repeat") return attrs.times as number;
+  return op === "tile" ? (attrs.tiles as number) : 1;
+}
+
+/** What the records say that `nodes` cost, all ranks together, with everything in bodies as often as it runs. */
+export function costOf(nodes: readonly Node[]): Cost {
+  let [flops, bytes] = [0, 0];
+  for (const node of nodes) {
+    const types = node.operands.map(({ type }) => type);
+    const results = node.results.map(({ type }) => type);
+    const own = node.body ? costOf(node.body.nodes) : recordOf(node.op).cost(types, node.attrs, results);
+    const times = timesOf(node);
+    flops += times * own.flops;
+    bytes += times * own.bytes;
+  }
+  return { flops, bytes };
+}
 
 function flopsOf(nodes: readonly Node[]): number {
   return nodes.reduce((total, node) => {
@@ -18,13 +39,7 @@ function flopsOf(nodes: readonly Node[]): number {
           node.results.map(({ type }) => type),
         ).flops
       );
-    const times =
-      node.op === "repeat"
-        ? (node.attrs.times as number)
-        : node.op === "tile"
-          ? (node.attrs.tiles as number)
-          : 1;
-    return node.body ? total + times * flopsOf(node.body.nodes) : total;
+    return node.body ? total + timesOf(node) * flopsOf(node.body.nodes) : total;
   }, 0);
 }
 

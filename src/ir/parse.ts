@@ -147,6 +147,14 @@ function parseAttr(cursor: Cursor): AttrValue {
   return word === "true" ? true : word === "false" ? false : word;
 }
 
+/** An attribute's value from its text, as `printAttr` writes it. Throws a UserError where it is none. */
+export function parseAttrText(text: string, file = "value"): AttrValue {
+  const cursor = new Cursor(text, file, 1);
+  const value = parseAttr(cursor);
+  cursor.expectEnd();
+  return value;
+}
+
 function parseAttrs(cursor: Cursor, op: string): Attrs {
   const given: Record<string, AttrValue> = {};
   const defaults = recordOf(op).attrs;

@@ -17,6 +17,8 @@ export interface PipelineEntry {
   readonly pass: Pass;
   readonly why: string;
   readonly options: PassOptions;
+  /** Where a pass that isn't one of ours was loaded from. */
+  readonly file?: string;
 }
 
 /** What a training run asks of the passes. */
@@ -33,6 +35,19 @@ export interface TrainingOptions {
   /** 0: no clipping. */
   readonly maxGradNorm: number;
 }
+
+/** What a configuration asks that says nothing about it. */
+export const DEFAULTS: TrainingOptions = {
+  precision: "fp32",
+  gradientAccumulationSteps: 1,
+  checkpointing: "off",
+  lossTiles: 0,
+  beta1: 0.9,
+  beta2: 0.95,
+  epsilon: 1e-8,
+  weightDecay: 0.1,
+  maxGradNorm: 1,
+};
 
 function entry<O extends PassOptions>(
   pass: Pass<O>,

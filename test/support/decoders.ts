@@ -6,7 +6,7 @@ import type { Graph, Value } from "../../src/ir/graph.ts";
 import { ops, recordOf } from "../../src/ir/ops/index.ts";
 import { print } from "../../src/ir/print.ts";
 import { type Mesh, memberOf, tensor } from "../../src/ir/type.ts";
-import type { TrainingOptions } from "../../src/passes/pipeline.ts";
+import { DEFAULTS, type TrainingOptions } from "../../src/passes/pipeline.ts";
 import { type Fill, filled } from "./random.ts";
 
 const BLOCKS = [
@@ -83,17 +83,7 @@ export const PLAIN: Recipe = {
 };
 
 /** What a training run asks of the passes where a test doesn't say. */
-export const TRAINING: TrainingOptions = {
-  precision: "fp32",
-  gradientAccumulationSteps: 1,
-  checkpointing: "off",
-  lossTiles: 1,
-  beta1: 0.9,
-  beta2: 0.95,
-  epsilon: 1e-8,
-  weightDecay: 0.1,
-  maxGradNorm: 1,
-};
+export const TRAINING: TrainingOptions = { ...DEFAULTS, lossTiles: 1 };
 
 /** Runs `body` on the graph of a recipe; a failure shows the graph's text, ready for a fixture. */
 export function onGraph(recipe: Recipe, body: (graph: Graph) => void): void {

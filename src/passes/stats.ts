@@ -1,0 +1,48 @@
+/** @file What each pass did, as numbers: its time, and the ops, bytes and FLOPs of the graph before and after. */
+import { costOf } from "../ir/flops.ts";
+import { allNodes, type Graph } from "../ir/graph.ts";
+import type { Stage } from "./run.ts";
+
+/** Of one stage. Bytes and FLOPs are what the records say of all ops of a step on all ranks, loops counted as often as they run. */
+export interface StageStats {
+  readonly pass: string;
+  readonly milliseconds: number;
+  readonly nodes: number;
+  readonly bytes: number;
+  readonly flops: number;
+  /** Whether the pass returned another graph than it was given. */
+  readonly changed: boolean;
+}
+
+/** One line a stage, the input first. */
+export function statsOf(stages: readonly Stage[]): StageStats[] {
+  const known = new Map<Graph, Pick<StageStats, "nodes" | "bytes" | "flops">>();
+  return stages.map(({ pass, graph, milliseconds }, i) => {
+    const counts = known.get(graph) ?? { nodes: allNodes(graph.nodes).length, ...costOf(graph.nodes) };
+    known.set(graph, counts);
+    return { pass, milliseconds, ...counts, changed: i > 0 && graph !== stages[i - 1].graph };
+  });
+}
+
+const PREFIXES = ["", "k", "M", "G", "T", "P", "E"];
+
+/** Three digits and a prefix of thousands: 12.3 G. */
+function short(value: number): string {
+  let [left, prefix] = [value, 0];
+  while (left >= 999.5 && prefix < PREFIXES.length - 1) [left, prefix] = [left / 1000, prefix + 1];
+  return prefix === 0 ? String(left) : `${left.toPrecision(3)} ${PREFIXES[prefix]}`;
+}
+
+/** The table of `--stats`. What a pass left as it was is not repeated. */
+export function printStats(stages: readonly Stage[]): string {
+  const head = ["pass", "ms", "ops", "bytes", "FLOPs"];
+  const rows = statsOf(stages).map(({ pass, milliseconds, nodes, bytes, flops, changed }, i) => {
+    const counts = changed || i === 0 ? [String(nodes), short(bytes), short(flops)] : ["=", "=", "="];
+    return [pass, milliseconds.toFixed(1), ...counts];
+  });
+  const all = [head, ...rows];
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column].length)));
+  const line = (row: readonly string[]) =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join("  ");
+  return `${all.map(line).join("\n")}\n`;
+}
