@@ -14,6 +14,7 @@ import { type Plan, printBytes, printPlan } from "./ir/plan.ts";
 import { print } from "./ir/print.ts";
 import { findRaces } from "./ir/race.ts";
 import type { Mesh } from "./ir/type.ts";
+import { offloadableBytes } from "./passes/offload.ts";
 import { trainingPipeline } from "./passes/pipeline.ts";
 import { planMemory } from "./passes/plan-memory.ts";
 import { runPipeline, type Stage } from "./passes/run.ts";
@@ -46,9 +47,11 @@ export interface Compiled {
   readonly seconds: Readonly<Record<string, number>>;
 }
 
-/** A checkpointing policy that was tried, and what its plan needs. */
+/** What was tried to fit the limits, and what its plan needs. */
 export interface Trial {
   readonly checkpointing: "off" | "attention" | "layer";
+  /** Layers whose checkpoints wait in host memory; Infinity: all. */
+  readonly offloadLayers: number;
   readonly deviceBytes: number;
   readonly hostBytes: number;
   /** What is wrong where the plan needs more memory than a rank may have; null where it fits. */
@@ -108,7 +111,7 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
   const { model, graph, stages, plan, trials } = planned;
   const excess = trials.at(-1)?.excess ?? null;
   if (excess !== null) {
-    throw new UserError(excess, { remedy: remedyFor(config, config.memory.activation_checkpointing) });
+    throw new UserError(excess, { remedy: remedyFor(config) });
   }
   const clock = new Clock();
   const emitting = { threads: config.threads, modelFlops: planned.modelFlops };
@@ -152,32 +155,71 @@ function paddedSequence({ sequence_length, parallel }: Config): number {
 }
 
 type Choice = Pick<Planned, "stages" | "plan" | "trials">;
+type Policy = Pick<Trial, "checkpointing" | "offloadLayers">;
 
 /** Runs the passes and plans. Where the compiler decides, the first policy that fits the limits is taken. */
 function choose(graph: Graph, config: Config, options: PlanningOptions): Choice {
   const { stopAfter, verify = true, amend = (plan) => plan } = options;
   const target = options.target?.(graph.mesh) ?? cpuTarget(graph.mesh, config.threads);
-  const asked = config.memory.activation_checkpointing;
-  const policies = asked === "auto" ? (["off", "attention", "layer"] as const) : [asked];
   const trials: Trial[] = [];
-  let choice: Choice | null = null;
-  for (const checkpointing of policies) {
-    const stages = runPipeline(graph, trainingPipeline(pipelineOptions(config, checkpointing)), {
+  const attempt = (policy: Policy): Choice => {
+    const stages = runPipeline(graph, trainingPipeline(pipelineOptions(config, policy)), {
       verify,
       ...(stopAfter !== undefined && { stopAfter }),
     });
     if (stopAfter !== undefined) return { stages, plan: null, trials };
     const plan = amend(planOf(stages[stages.length - 1].graph, target, verify));
     const { deviceBytes, hostBytes } = plan;
-    trials.push({ checkpointing, deviceBytes, hostBytes, excess: excessOf(plan, config) });
-    choice = { stages, plan, trials };
-    if (trials[trials.length - 1].excess === null) break;
+    trials.push({ ...policy, deviceBytes, hostBytes, excess: excessOf(plan, config) });
+    return { stages, plan, trials };
+  };
+  const fits = ({ plan }: Choice) => plan === null || excessOf(plan, config) === null;
+  let choice: Choice | null = null;
+  for (const policy of policiesOf(config)) {
+    choice = attempt(policy);
+    // As many layers as it takes: a copy's place may be taken by another value, so the plan has the last word.
+    for (let more: number | null = 0; !fits(choice) && more !== null; ) {
+      more = layersToOffload(choice, trials[trials.length - 1].offloadLayers, config);
+      if (more !== null) choice = attempt({ ...policy, offloadLayers: more });
+    }
+    if (fits(choice)) break;
   }
   return choice as Choice;
 }
 
+/** Policies in the order of what they cost in time. */
+function policiesOf({ memory }: Config): Policy[] {
+  const { activation_checkpointing: checkpointing, activation_offload: offload } = memory;
+  if (offload === "host" && checkpointing === "off") {
+    throw new UserError("memory.activation_offload: host moves what checkpoints keep, and there are none", {
+      remedy:
+        "Set memory.activation_checkpointing to layer, attention or auto, or activation_offload to auto.",
+    });
+  }
+  const offloadLayers = offload === "host" ? Number.POSITIVE_INFINITY : 0;
+  const least =
+    offload === "host" ? (["attention", "layer"] as const) : (["off", "attention", "layer"] as const);
+  return (checkpointing === "auto" ? least : [checkpointing]).map((own) => ({
+    checkpointing: own,
+    offloadLayers,
+  }));
+}
+
+/** How many layers must keep their checkpoints in host memory for the plan to fit the device; null where that can't help. */
+function layersToOffload({ stages, plan }: Choice, before: number, { memory }: Config): number | null {
+  const { activation_offload: offload, device_limit: device, host_limit: host } = memory;
+  if (offload !== "auto" || !plan || device === null || plan.hostBytes > (host ?? Infinity)) return null;
+  const at = stages.findIndex(({ pass }) => pass === "offload");
+  const bytes = offloadableBytes(stages[at - 1].graph);
+  let layers = before;
+  for (let missing = plan.deviceBytes - device; missing > 0 && layers < bytes.length; layers++)
+    missing -= bytes[layers];
+  return layers > before ? layers : null;
+}
+
 /** What of the configuration would need less memory, and is not set already. */
-function remedyFor(config: Config, checkpointing: string): string {
+function remedyFor(config: Config): string {
+  const { activation_checkpointing: checkpointing, activation_offload: offload } = config.memory;
   const ways = [
     "shorten sequence_length",
     ...(config.micro_batch_size > 1 ? ["lower micro_batch_size"] : []),
@@ -185,6 +227,8 @@ function remedyFor(config: Config, checkpointing: string): string {
     ...(checkpointing === "off" || checkpointing === "attention"
       ? ["set memory.activation_checkpointing: layer"]
       : []),
+    ...(offload === "off" && checkpointing !== "off" ? ["set memory.activation_offload: auto"] : []),
+    ...(config.memory.host_limit !== null && offload !== "off" ? ["raise memory.host_limit"] : []),
     "share the sequence between more ranks (parallel.sequence)",
   ];
   const text = ways.join(", or ");
@@ -204,11 +248,11 @@ function excessOf(plan: Plan, { memory }: Config): string | null {
   return null;
 }
 
-function pipelineOptions(config: Config, checkpointing: "off" | "layer" | "attention") {
+function pipelineOptions(config: Config, policy: Policy) {
   const tiles = config.memory.tiled_loss;
   return {
+    ...policy,
     precision: config.precision,
-    checkpointing,
     gradientAccumulationSteps: config.gradient_accumulation_steps,
     lossTiles: tiles === "auto" ? 0 : tiles === "off" ? 1 : tiles,
     beta1: config.adam_beta1,

@@ -3,6 +3,7 @@ import { accumulate } from "./accumulate.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { differentiate } from "./differentiate.ts";
 import { fuse } from "./fuse.ts";
+import { offload } from "./offload.ts";
 import { optimizer } from "./optimizer.ts";
 import type { Pass, PassOptions } from "./pass.ts";
 import { precision } from "./precision.ts";
@@ -26,6 +27,8 @@ export interface TrainingOptions {
   readonly precision: "fp32" | "bf16";
   readonly gradientAccumulationSteps: number;
   readonly checkpointing: "off" | "layer" | "attention";
+  /** Layers whose checkpoints wait in host memory; 0: none, Infinity: all. */
+  readonly offloadLayers: number;
   /** Tiles of the loss; 0: as many as the pass thinks right, 1: none. */
   readonly lossTiles: number;
   readonly beta1: number;
@@ -41,6 +44,7 @@ export const DEFAULTS: TrainingOptions = {
   precision: "fp32",
   gradientAccumulationSteps: 1,
   checkpointing: "off",
+  offloadLayers: 0,
   lossTiles: 0,
   beta1: 0.9,
   beta2: 0.95,
@@ -81,6 +85,9 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
         tiles: options.lossTiles,
       },
     ),
+    entry(offload, "behind differentiate, which shows what waits for backward, and inside a micro batch", {
+      layers: options.offloadLayers,
+    }),
     entry(accumulate, "wraps forward and backward, but not the optimizer", {
       steps: options.gradientAccumulationSteps,
     }),

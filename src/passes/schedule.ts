@@ -95,6 +95,7 @@ class Scheduler {
       updates.map(({ value }) => slots.get(value) as Slot),
       updates.map(({ param }) => slots.get(param) as Slot),
     );
+    this.#leaveTimeToCopy();
     const buffers = this.#drafts.map(({ depth: _, ...draft }): Buffer => ({ ...draft, offset: 0 }));
     const loops: readonly Loop[] = this.#loops;
     return {
@@ -108,6 +109,25 @@ class Scheduler {
       hostBytes: 0,
       deviceLowerBound: 0,
     };
+  }
+
+  /**
+   * What goes to the host keeps its bytes until the next copies begin: compute would otherwise stand still where it takes
+   * them, and so has as long for it as a layer takes.
+   */
+  #leaveTimeToCopy(): void {
+    const copies = this.#steps.filter(({ lane }) => lane === "to_host");
+    for (const { index, inputs, loops } of copies) {
+      const next = copies.find((other) => other.index > index && this.#hasComputeBetween(index, other.index));
+      if (next?.loops.join() !== loops.join()) continue;
+      for (const { buffer } of inputs) {
+        if (this.#drafts[buffer].depth === loops.length) this.#touch(buffer, next.index);
+      }
+    }
+  }
+
+  #hasComputeBetween(first: number, last: number): boolean {
+    return this.#steps.slice(first, last).some(({ lane }) => lane === "compute");
   }
 
   #buffer(name: string, kind: BufferKind, type: TensorType, persistent = false): number {

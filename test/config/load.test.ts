@@ -259,7 +259,7 @@ describe("a file with a mistake", () => {
     for (const option of ["comm=nccl", "zero_stage=3"]) {
       expect(message(minimal, `parallel.${option}`)).toMatch(/^--set parallel\.\S+: not available yet: /);
     }
-    for (const option of ["tiled_mlp=4", "activation_offload=host", "optimizer_offload=host"]) {
+    for (const option of ["tiled_mlp=4", "optimizer_offload=host"]) {
       expect(message(minimal, `memory.${option}`)).toMatch(/^--set memory\.\S+: not available yet: /);
     }
     expect(message(minimal, "memory.tiled_loss=4", "memory.tiled_mlp=1")).toBe("accepted");

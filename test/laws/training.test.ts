@@ -79,15 +79,19 @@ describe("the training pipeline", () => {
     );
   });
 
-  test("every stage verifies and reads back from its text; updates don't depend on tiles and checkpoints", () => {
+  test("every stage verifies and reads back from its text; updates don't depend on tiles, checkpoints and offload", () => {
     fc.assert(
       fc.property(recipes, (recipe) =>
         onGraph(recipe, (graph) => {
           const whole = trained(graph);
           const arrays = arraysFor(whole);
           const want = interpret(whole, arrays);
-          for (const checkpointing of ["off", "layer", "attention"] as const) {
-            const got = interpret(trained(graph, { lossTiles: 3, checkpointing }), arrays);
+          for (const [checkpointing, offloadLayers] of [
+            ["off", 0],
+            ["layer", Number.POSITIVE_INFINITY],
+            ["attention", 1],
+          ] as const) {
+            const got = interpret(trained(graph, { lossTiles: 3, checkpointing, offloadLayers }), arrays);
             expectClose(got.outputs, want.outputs, 1e-9);
             expectClose(got.updates, want.updates, 1e-9);
           }
@@ -162,6 +166,7 @@ describe("the plan", () => {
       steps: fc.constantFrom(1, 1, 2),
       lossTiles: fc.constantFrom(1, 3),
       checkpointing: fc.constantFrom("off", "layer", "attention"),
+      offloadLayers: fc.constantFrom(0, 1, Number.POSITIVE_INFINITY),
     });
     fc.assert(
       fc.property(cases, ({ recipe, steps, ...rest }) =>

@@ -61,6 +61,7 @@ async function graphOf(
     precision: "fp32",
     checkpointing: "off",
     gradientAccumulationSteps: accumulation,
+    offloadLayers: 0,
     lossTiles: 1,
     beta1: 0.9,
     beta2: 0.95,
