@@ -33,9 +33,10 @@ AttentionShape parse(const char* text) {
 // Without a limit: what cuDNN wants is compared, not cut off.
 void print(const AttentionShape& s, const dnn::Target& target) {
   const std::size_t forward = attention_graph(s, target, SIZE_MAX).plan.workspace_bytes();
-  const std::size_t backward = attention_grad_graph(s, target, SIZE_MAX).plan.workspace_bytes();
+  const AttentionShape part = attention_grad_part(s);
+  const std::size_t backward = attention_grad_graph(part, s, target, SIZE_MAX).plan.workspace_bytes();
   std::printf("{\"forward\": [%zu, %zu, %zu], \"backward\": [%zu, %zu, %zu]}\n", forward, attention_library_bytes(s),
-              attention_workspace_bytes(s), backward, attention_grad_library_bytes(s),
+              attention_workspace_bytes(s), backward, attention_grad_library_bytes(part),
               attention_grad_workspace_bytes(s));
 }
 

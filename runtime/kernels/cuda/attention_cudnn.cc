@@ -66,8 +66,9 @@ AttentionGraph& AttentionPlans::forward(cudnnHandle_t handle, const AttentionSha
 AttentionGradGraph& AttentionPlans::backward(cudnnHandle_t handle, const AttentionShape& shape) {
   const auto known = backward_.find(shape);
   if (known != backward_.end()) return known->second;
-  const std::size_t limit = attention_grad_library_bytes(shape);
-  return backward_.emplace(shape, attention_grad_graph(shape, dnn::Target(handle), limit)).first->second;
+  const AttentionShape part = attention_grad_part(shape);
+  const std::size_t limit = attention_grad_library_bytes(part);
+  return backward_.emplace(shape, attention_grad_graph(part, shape, dnn::Target(handle), limit)).first->second;
 }
 
 void attention(Libraries& libraries, const AttentionShape& s, const bf16* q, const bf16* k, const bf16* v, bf16* out,
@@ -93,24 +94,31 @@ void attention_grad(Libraries& libraries, const AttentionShape& s, const bf16* q
   require_workspace("attention_grad", workspace_bytes, attention_grad_workspace_bytes(s));
   cudnnHandle_t handle = libraries.dnn(stream);
   AttentionGradGraph& graph = libraries.attentions().backward(handle, s);
-  auto* stats = static_cast<std::byte*>(workspace);
-  std::byte* out_sums = stats + attention_rows_bytes(s);
-  std::byte* dq_sum = out_sums + attention_rows_bytes(s);
-  std::byte* rest = dq_sum + attention_dq_bytes(s);
-  transpose(libraries, lse, reinterpret_cast<float*>(stats), s.batch, s.sequence_q, s.heads, stream);
-  graph.plan.run(handle,
-                 std::array<dnn::Binding, 11>{{{graph.q, input(q)},
-                                               {graph.k, input(k)},
-                                               {graph.v, input(v)},
-                                               {graph.out, input(out)},
-                                               {graph.stats, stats},
-                                               {graph.d_out, input(d_out)},
-                                               {graph.dq, dq},
-                                               {graph.dk, dk},
-                                               {graph.dv, dv},
-                                               {graph.dq_sum, dq_sum},
-                                               {graph.out_sums, out_sums}}},
-                 rest);
+  const AttentionShape part = attention_grad_part(s);
+  auto* stats = static_cast<float*>(workspace);
+  std::byte* out_sums = static_cast<std::byte*>(workspace) + attention_rows_bytes(s);
+  std::byte* dq_sum = out_sums + attention_rows_bytes(part);
+  std::byte* rest = dq_sum + attention_dq_bytes(part);
+  transpose(libraries, lse, stats, s.batch, s.sequence_q, s.heads, stream);
+  for (std::int64_t b = 0; b < s.batch; b += part.batch)
+    for (std::int64_t g = 0; g < s.kv_heads; g += part.kv_heads) {
+      const std::int64_t h = g * (s.heads / s.kv_heads);
+      const std::int64_t query = (b * s.sequence_q * s.heads + h) * s.head_dim;
+      const std::int64_t key = (b * s.sequence_kv * s.kv_heads + g) * s.head_dim;
+      graph.plan.run(handle,
+                     std::array<dnn::Binding, 11>{{{graph.q, input(q + query)},
+                                                   {graph.k, input(k + key)},
+                                                   {graph.v, input(v + key)},
+                                                   {graph.out, input(out + query)},
+                                                   {graph.stats, stats + (b * s.heads + h) * s.sequence_q},
+                                                   {graph.d_out, input(d_out + query)},
+                                                   {graph.dq, dq + query},
+                                                   {graph.dk, dk + key},
+                                                   {graph.dv, dv + key},
+                                                   {graph.dq_sum, dq_sum},
+                                                   {graph.out_sums, out_sums}}},
+                     rest);
+    }
 }
 
 }  // namespace ithaca::cuda

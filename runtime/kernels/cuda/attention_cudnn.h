@@ -38,11 +38,31 @@ constexpr std::size_t attention_grad_library_bytes(const AttentionShape& s) {
   const std::int64_t sum = s.batch * s.heads * ((s.sequence_q + 127) / 128 * 128) * s.head_dim * 4;
   return attention_aligned(2 * each + sum) + (std::size_t{1} << 20);
 }
+constexpr std::size_t attention_grad_part_bytes(const AttentionShape& part) {
+  return attention_rows_bytes(part) + attention_dq_bytes(part) + attention_grad_library_bytes(part);
+}
+
+// Backward takes some key heads at a time, with their queries, so that its workspace does not grow with the heads: as
+// many as keep it below this, which are thousands of blocks, and at least one of one sequence.
+constexpr std::size_t kAttentionPartBytes = std::size_t{512} << 20;
+constexpr AttentionShape attention_grad_part(const AttentionShape& s) {
+  if (attention_grad_part_bytes(s) <= kAttentionPartBytes) return s;
+  AttentionShape part = s;
+  part.batch = 1;
+  for (part.kv_heads = s.kv_heads; part.kv_heads > 1; --part.kv_heads) {
+    if (s.kv_heads % part.kv_heads != 0) continue;
+    part.heads = s.heads / s.kv_heads * part.kv_heads;
+    if (attention_grad_part_bytes(part) <= kAttentionPartBytes) return part;
+  }
+  part.heads = s.heads / s.kv_heads;
+  return part;
+}
+
 constexpr std::size_t attention_workspace_bytes(const AttentionShape& s) {
   return attention_rows_bytes(s) + attention_library_bytes(s);
 }
 constexpr std::size_t attention_grad_workspace_bytes(const AttentionShape& s) {
-  return 2 * attention_rows_bytes(s) + attention_dq_bytes(s) + attention_grad_library_bytes(s);
+  return attention_rows_bytes(s) + attention_grad_part_bytes(attention_grad_part(s));
 }
 
 // q, out [batch, sequence_q, heads, head_dim]; k, v [batch, sequence_kv, kv_heads, head_dim];

@@ -37,11 +37,12 @@ Sizes transposed(const Sizes& sizes) { return {sizes[0], sizes[1], sizes[3], siz
 struct Layout {
   Sizes query, query_strides, key, key_strides, scores, rows;
 
-  explicit Layout(const AttentionShape& s)
+  // `s` has some heads of tensors that have those of `whole`.
+  Layout(const AttentionShape& s, const AttentionShape& whole)
       : query(sizes_of(s.batch, s.sequence_q, s.heads, s.head_dim)),
-        query_strides(strides_of(s.sequence_q, s.heads, s.head_dim)),
+        query_strides(strides_of(s.sequence_q, whole.heads, s.head_dim)),
         key(sizes_of(s.batch, s.sequence_kv, s.kv_heads, s.head_dim)),
-        key_strides(strides_of(s.sequence_kv, s.kv_heads, s.head_dim)),
+        key_strides(strides_of(s.sequence_kv, whole.kv_heads, s.head_dim)),
         scores{s.batch, s.heads, s.sequence_q, s.sequence_kv},
         rows{s.batch, s.heads, s.sequence_q, 1} {}
 };
@@ -79,7 +80,7 @@ Tensor masked(Graph& graph, const AttentionShape& s, const Layout& layout, Tenso
 
 AttentionGraph attention_graph(const AttentionShape& s, const dnn::Target& target, std::size_t workspace_limit) {
   Graph graph(describe("attention", s));
-  const Layout layout(s);
+  const Layout layout(s, s);
   const auto scores = [&] { return graph.intermediate(layout.scores, CUDNN_DATA_FLOAT); };
   const auto row = [&] { return graph.intermediate(layout.rows, CUDNN_DATA_FLOAT); };
 
@@ -107,10 +108,10 @@ AttentionGraph attention_graph(const AttentionShape& s, const dnn::Target& targe
   return {q, k, v, out, stats, std::move(graph).plan(target, workspace_limit)};
 }
 
-AttentionGradGraph attention_grad_graph(const AttentionShape& s, const dnn::Target& target,
-                                        std::size_t workspace_limit) {
+AttentionGradGraph attention_grad_graph(const AttentionShape& s, const AttentionShape& whole,
+                                        const dnn::Target& target, std::size_t workspace_limit) {
   Graph graph(describe("attention_grad", s));
-  const Layout layout(s);
+  const Layout layout(s, whole);
   const auto scores = [&] { return graph.intermediate(layout.scores, CUDNN_DATA_FLOAT); };
 
   const Tensor q = graph.tensor(layout.query, layout.query_strides, CUDNN_DATA_BFLOAT16);

@@ -27,7 +27,8 @@ struct AttentionGradGraph {
 
 // Throws an Error that says why, if cuDNN has no kernel that does with `workspace_limit` bytes.
 AttentionGraph attention_graph(const AttentionShape& shape, const dnn::Target& target, std::size_t workspace_limit);
-AttentionGradGraph attention_grad_graph(const AttentionShape& shape, const dnn::Target& target,
-                                        std::size_t workspace_limit);
+// The gradient of some key heads, and the query heads that read them, of tensors that have all heads of `whole`.
+AttentionGradGraph attention_grad_graph(const AttentionShape& part, const AttentionShape& whole,
+                                        const dnn::Target& target, std::size_t workspace_limit);
 
 }  // namespace ithaca::cuda
