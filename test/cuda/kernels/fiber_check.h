@@ -88,6 +88,7 @@ void expect_error(Body body, const std::string& part) {
   report(message.find(part) != std::string::npos, "expected an error with '" + part + "', got: " + message);
 }
 
+void test_attention_on_fibers();
 void test_fibers();
 void test_rows_on_fibers();
 void test_sums_on_fibers();

@@ -9,6 +9,7 @@ int main() {
   test_rows_on_fibers();
   test_sums_on_fibers();
   test_training_on_fibers();
+  test_attention_on_fibers();
   std::printf("%d checks, %d failed\n", checks, failures);
   return failures == 0 ? 0 : 1;
 }
