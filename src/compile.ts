@@ -249,12 +249,15 @@ function excessOf(plan: Plan, { memory }: Config): string | null {
 }
 
 function pipelineOptions(config: Config, policy: Policy) {
-  const tiles = config.memory.tiled_loss;
+  const { tiled_loss, tiled_mlp, tiled_projections } = config.memory;
+  const tiles = (asked: "auto" | "off" | number) => (asked === "auto" ? 0 : asked === "off" ? 1 : asked);
   return {
     ...policy,
     precision: config.precision,
     gradientAccumulationSteps: config.gradient_accumulation_steps,
-    lossTiles: tiles === "auto" ? 0 : tiles === "off" ? 1 : tiles,
+    lossTiles: tiles(tiled_loss),
+    mlpTiles: tiled_mlp === "auto" ? 1 : tiles(tiled_mlp),
+    projectionTiles: tiled_projections === "auto" ? 1 : tiles(tiled_projections),
     beta1: config.adam_beta1,
     beta2: config.adam_beta2,
     epsilon: config.adam_epsilon,

@@ -15,7 +15,6 @@ export const unavailable: readonly Unavailable[] = [
   wants("target", "training on GPUs", "cpu", (c) => c.target === "cuda"),
   wants("parallel.zero_stage", "ZeRO", "0", (c) => c.parallel.zero_stage !== 0),
   wants("parallel.comm", "collectives of GPUs", "local or mpi", (c) => c.parallel.comm === "nccl"),
-  wants("memory.tiled_mlp", "a tiled MLP", "auto", (c) => isOn(c.memory.tiled_mlp)),
   wants("memory.optimizer_offload", "offload", "off", (c) => isOn(c.memory.optimizer_offload)),
   wants("memory.parameter_offload", "offload", "off", (c) => isOn(c.memory.parameter_offload)),
 ];

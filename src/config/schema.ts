@@ -38,6 +38,8 @@ const parallel = {
 const memory = {
   tiled_loss: oneOfOrCount(1, "tiles", "auto", "off").default("auto"),
   tiled_mlp: oneOfOrCount(1, "tiles", "auto", "off").default("auto"),
+  /** What works token by token in a layer beside its MLP: norms, projections, rotary embeddings. */
+  tiled_projections: oneOfOrCount(1, "tiles", "auto", "off").default("auto"),
   /** "attention" is "layer", but attention's output is kept. */
   activation_checkpointing: oneOf("auto", "off", "layer", "attention").default("auto"),
   activation_offload: oneOf("auto", "off", "host").default("auto"),

@@ -38,8 +38,8 @@ export function lastPart(node: Node, mesh: Mesh): Region {
   return region;
 }
 
-/** `region` on parameters of other sizes. */
-function retyped(region: Region, types: readonly TensorType[], mesh: Mesh): Region {
+/** `region` on parameters of other sizes; names stay. Throws a UserError where a size in it can't follow. */
+export function retyped(region: Region, types: readonly TensorType[], mesh: Mesh): Region {
   const builder = new Builder(mesh);
   const env = new Map<Value, Value>();
   const params = region.params.map(({ name }, i) => ({ name: builder.unique(name), type: types[i] }));

@@ -10,7 +10,9 @@ import { precision } from "./precision.ts";
 import { reduce } from "./reduce.ts";
 import { shard } from "./shard.ts";
 import { simplify } from "./simplify.ts";
+import { tile } from "./tile.ts";
 import { tileLoss } from "./tile-loss.ts";
+import { tileMlp } from "./tile-mlp.ts";
 import { ulysses } from "./ulysses.ts";
 import { unroll } from "./unroll.ts";
 
@@ -31,6 +33,9 @@ export interface TrainingOptions {
   readonly offloadLayers: number;
   /** Tiles of the loss; 0: as many as the pass thinks right, 1: none. */
   readonly lossTiles: number;
+  /** Tiles of each MLP, and of what else in a layer works token by token; likewise. */
+  readonly mlpTiles: number;
+  readonly projectionTiles: number;
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
@@ -46,6 +51,8 @@ export const DEFAULTS: TrainingOptions = {
   checkpointing: "off",
   offloadLayers: 0,
   lossTiles: 0,
+  mlpTiles: 1,
+  projectionTiles: 1,
   beta1: 0.9,
   beta2: 0.95,
   epsilon: 1e-8,
@@ -69,6 +76,14 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
     }),
     entry(shard, "layouts of the inputs decide every layout after"),
     entry(ulysses, "needs to see which op has its sequence split; while layers are rolled up, once for all"),
+    entry(
+      tileMlp,
+      "behind ulysses, which decides what a layer's nodes are; its gradient is a tile of its own",
+      {
+        tiles: options.mlpTiles,
+      },
+    ),
+    entry(tile, "takes what tile-mlp has left", { tiles: options.projectionTiles }),
     entry(checkpoint, "before unroll: a layer is still one thing, and can be recomputed as one", {
       policy: options.checkpointing,
     }),

@@ -73,6 +73,7 @@ describe("a good file", () => {
       memory: {
         tiled_loss: "auto",
         tiled_mlp: "auto",
+        tiled_projections: "auto",
         activation_checkpointing: "auto",
         activation_offload: "auto",
         optimizer_offload: "off",
@@ -259,10 +260,12 @@ describe("a file with a mistake", () => {
     for (const option of ["comm=nccl", "zero_stage=3"]) {
       expect(message(minimal, `parallel.${option}`)).toMatch(/^--set parallel\.\S+: not available yet: /);
     }
-    for (const option of ["tiled_mlp=4", "optimizer_offload=host"]) {
+    for (const option of ["optimizer_offload=host"]) {
       expect(message(minimal, `memory.${option}`)).toMatch(/^--set memory\.\S+: not available yet: /);
     }
-    expect(message(minimal, "memory.tiled_loss=4", "memory.tiled_mlp=1")).toBe("accepted");
+    expect(
+      message(minimal, "memory.tiled_loss=4", "memory.tiled_mlp=7", "memory.tiled_projections=off"),
+    ).toBe("accepted");
   });
 
   test("names files that are not there", () => {

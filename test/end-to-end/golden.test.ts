@@ -105,6 +105,15 @@ describe("numbers do not depend on how the work is split", () => {
 
   test.each([
     ["a tiled loss", { memory: { tiled_loss: 7 } }],
+    ["tiled MLPs and projections", { memory: { tiled_mlp: 7, tiled_projections: 4 } }],
+    [
+      "tiles of a shared sequence in recomputed layers",
+      {
+        parallel: { sequence: 2 },
+        threads: 1,
+        memory: { tiled_mlp: 4, tiled_projections: 3, activation_checkpointing: "attention" },
+      },
+    ],
     ["one thread", { threads: 1 }],
     ["a sequence shared by two ranks", { parallel: { sequence: 2 }, threads: 1 }],
     [

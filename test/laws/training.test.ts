@@ -91,9 +91,12 @@ describe("the training pipeline", () => {
             ["layer", Number.POSITIVE_INFINITY],
             ["attention", 1],
           ] as const) {
-            const got = interpret(trained(graph, { lossTiles: 3, checkpointing, offloadLayers }), arrays);
-            expectClose(got.outputs, want.outputs, 1e-9);
-            expectClose(got.updates, want.updates, 1e-9);
+            for (const tiles of [1, 2, 3]) {
+              const changes = { lossTiles: 3, mlpTiles: tiles, projectionTiles: tiles };
+              const got = interpret(trained(graph, { ...changes, checkpointing, offloadLayers }), arrays);
+              expectClose(got.outputs, want.outputs, 1e-9);
+              expectClose(got.updates, want.updates, 1e-9);
+            }
           }
         }),
       ),
@@ -119,22 +122,31 @@ describe("the training pipeline", () => {
     // A tile and a table made on the spot are of whole sizes: they don't follow the inputs' layout.
     const follows = (kind: string) => kind !== "tile" && kind !== "attention layers";
     fc.assert(
-      fc.property(recipes, fc.constantFrom("off" as const, "attention" as const), (any, checkpointing) => {
-        const blocks = any.blocks.filter(({ kind }) => follows(kind));
-        const recipe = { ...any, batch: 2, sequence: 4, group: 2, blocks };
-        const mesh = new Map([
-          ["dp", 2],
-          ["sp", 2],
-        ]);
-        onGraph(recipe, (graph) => {
-          const shared = trained(decoder(recipe, mesh), { checkpointing });
-          const arrays = arraysFor(shared);
-          const got = interpret(shared, arrays, { byRank: true });
-          const want = interpret(trained(graph), arrays);
-          expectClose(got.outputs, want.outputs, 1e-9);
-          expectClose(got.updates, want.updates, 1e-9);
-        });
-      }),
+      fc.property(
+        recipes,
+        fc.constantFrom("off" as const, "attention" as const),
+        fc.constantFrom(1, 2, 4),
+        (any, checkpointing, tiles) => {
+          const blocks = any.blocks.filter(({ kind }) => follows(kind));
+          const recipe = { ...any, batch: 2, sequence: 4, group: 2, blocks };
+          const mesh = new Map([
+            ["dp", 2],
+            ["sp", 2],
+          ]);
+          onGraph(recipe, (graph) => {
+            const shared = trained(decoder(recipe, mesh), {
+              checkpointing,
+              mlpTiles: tiles,
+              projectionTiles: tiles,
+            });
+            const arrays = arraysFor(shared);
+            const got = interpret(shared, arrays, { byRank: true });
+            const want = interpret(trained(graph), arrays);
+            expectClose(got.outputs, want.outputs, 1e-9);
+            expectClose(got.updates, want.updates, 1e-9);
+          });
+        },
+      ),
       runs(20),
     );
   });
@@ -165,6 +177,8 @@ describe("the plan", () => {
       recipe: recipes,
       steps: fc.constantFrom(1, 1, 2),
       lossTiles: fc.constantFrom(1, 3),
+      mlpTiles: fc.constantFrom(1, 2, 3, 4),
+      projectionTiles: fc.constantFrom(1, 2, 3),
       checkpointing: fc.constantFrom("off", "layer", "attention"),
       offloadLayers: fc.constantFrom(0, 1, Number.POSITIVE_INFINITY),
     });

@@ -63,6 +63,8 @@ async function graphOf(
     gradientAccumulationSteps: accumulation,
     offloadLayers: 0,
     lossTiles: 1,
+    mlpTiles: 1,
+    projectionTiles: 1,
     beta1: 0.9,
     beta2: 0.95,
     epsilon: 1e-8,
