@@ -3,7 +3,8 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { buildExecutables, type Executable, type Unit } from "../src/codegen/build.ts";
+import { buildExecutables, type Executable } from "../src/codegen/build.ts";
+import type { Unit } from "../src/codegen/targets.ts";
 import { includeDirs, packageRoot, runtimeFlags, runtimeRoot } from "../src/codegen/toolchain.ts";
 
 const folder = join(packageRoot, "test/runtime");

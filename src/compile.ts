@@ -4,7 +4,10 @@ import { basename, join } from "node:path";
 import type { Source } from "./codegen/build.ts";
 import { emitCpu } from "./codegen/cpu/emit.ts";
 import { cpuTarget } from "./codegen/cpu/target.ts";
+import { emitCuda } from "./codegen/cuda/emit.ts";
+import { cudaTarget } from "./codegen/cuda/target.ts";
 import type { Config } from "./config/load.ts";
+import { hasDocuments } from "./data/has-documents.ts";
 import { type Model, readModel } from "./frontend/huggingface.ts";
 import { lowerDefinition } from "./frontend/index.ts";
 import { UserError } from "./ir/error.ts";
@@ -115,7 +118,8 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
   }
   const clock = new Clock();
   const emitting = { threads: config.threads, modelFlops: planned.modelFlops };
-  const sources = plan ? emitCpu(plan, emitting) : [];
+  const emit = config.target === "cuda" ? emitCuda : emitCpu;
+  const sources = plan ? emit(plan, emitting) : [];
   clock.lap("codegen");
   const compiled: Compiled = {
     model,
@@ -160,7 +164,8 @@ type Policy = Pick<Trial, "checkpointing" | "offloadLayers">;
 /** Runs the passes and plans. Where the compiler decides, the first policy that fits the limits is taken. */
 function choose(graph: Graph, config: Config, options: PlanningOptions): Choice {
   const { stopAfter, verify = true, amend = (plan) => plan } = options;
-  const target = options.target?.(graph.mesh) ?? cpuTarget(graph.mesh, config.threads);
+  const own = config.target === "cuda" ? cudaTarget(graph.mesh) : cpuTarget(graph.mesh, config.threads);
+  const target = options.target?.(graph.mesh) ?? own;
   const trials: Trial[] = [];
   const attempt = (policy: Policy): Choice => {
     const stages = runPipeline(graph, trainingPipeline(pipelineOptions(config, policy)), {
@@ -254,6 +259,7 @@ function pipelineOptions(config: Config, policy: Policy) {
   return {
     ...policy,
     precision: config.precision,
+    packed: hasDocuments(config.data),
     gradientAccumulationSteps: config.gradient_accumulation_steps,
     lossTiles: tiles(tiled_loss),
     mlpTiles: tiled_mlp === "auto" ? 1 : tiles(tiled_mlp),

@@ -131,6 +131,10 @@ int run_in(World& world, RunFile run, const ProgramSpec& spec, bool progress) {
                 " tokens, the program was compiled for " + std::to_string(sequence_length(spec)) + "; compile it again");
   }
   const TokenData data(run.data);
+  if (spec.one_document && data.documents() > 1) {
+    throw Error("the program was compiled for samples of one document, and " + run.data.documents + " has " +
+                std::to_string(data.documents()) + "; compile it again with the documents beside the tokens");
+  }
   catch_signals();
   const LoopResult result = train(run, spec, data, world, progress);
   if (!result.interrupted || world.own_ranks()[0] != 0) return 0;

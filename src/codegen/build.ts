@@ -3,15 +3,14 @@ import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:
 import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { cacheDir, makeOnce, place, prune, temporaryName, touch, writeWhole } from "../cache.ts";
+import { type BuildTarget, buildTarget, type TargetName, type Unit } from "./targets.ts";
 import {
   addonIncludeDirs,
   findToolchain,
   generatedFlags,
   includeDirs,
-  linkFlags,
   type Mpi,
   packageRoot,
-  requireHeaders,
   requireMpi,
   runProcess,
   runtimeFlags,
@@ -54,15 +53,6 @@ export class BuildError extends Error {
   }
 }
 
-/** One C++ file and how it is compiled. */
-export interface Unit {
-  readonly path: string;
-  readonly flags: readonly string[];
-  readonly includeDirs: readonly string[];
-  /** The version of what else decides the object, such as a library's headers. */
-  readonly with?: string;
-}
-
 /**
  * Builds a program, its `train` with what `comm` needs. The sources and both products end in `outDir`; products come
  * from the cache when the same sources were built before with the same runtime, compiler and CPU. Throws BuildError
@@ -71,21 +61,29 @@ export interface Unit {
 export async function buildProgram(
   sources: readonly Source[],
   outDir: string,
-  _target: "cpu",
+  targetName: TargetName,
   report: Report = silent,
   comm: "local" | "mpi" | "nccl" = "local",
 ): Promise<Program> {
   const toolchain = await findToolchain();
-  const mpi = comm === "mpi" ? await requireMpi() : undefined;
-  const runtime = await runtimeLibrary(toolchain, report);
-  const entry = [runtimeUnit(trainEntry), ...(mpi ? await mpiUnits(mpi) : [])];
-  const main = await compileAll(toolchain, entry, report);
+  const target = await buildTarget(targetName, comm === "nccl");
+  const mpi = comm === "local" ? undefined : await requireMpi();
+  const runtime = await runtimeLibrary(toolchain, report, target);
+  const entry = [target.runtimeUnit(trainEntry), ...(mpi ? await mpiUnits(mpi) : [])];
+  const nccl = comm === "nccl" ? await listUnits(join(runtimeRoot, "src/nccl")) : [];
+  const main = await compileAll(
+    toolchain,
+    [...entry, ...nccl.map(target.runtimeUnit)],
+    report,
+    undefined,
+    target,
+  );
   const mpiFlags = mpi?.linkFlags ?? [];
   const key = sha256(
     runtime,
     ...main,
     ...mpiFlags,
-    ...generatedFlags,
+    ...target.generatedUnit("", "").flags,
     ...sources.flatMap(({ path, text }) => [path, text]),
   );
   const product = join(cacheDir(), "programs", key);
@@ -94,15 +92,12 @@ export async function buildProgram(
     await writeSources(sources, temporary);
     const units = sources
       .filter(({ path }) => isUnit(path))
-      .map(({ path }) => ({
-        path: join(temporary, path),
-        flags: generatedFlags,
-        includeDirs: [temporary, ...includeDirs],
-      }));
-    const objects = await compileAll(toolchain, units, report);
-    await link(toolchain, join(temporary, "train"), [...main, ...objects, runtime, ...mpiFlags]);
+      .map(({ path }) => target.generatedUnit(join(temporary, path), temporary));
+    const objects = await compileAll(toolchain, units, report, undefined, target);
+    await link(toolchain, target, join(temporary, "train"), [...main, ...objects, runtime, ...mpiFlags]);
     // -Bsymbolic: the program's own runtime, not the one of the addon that loads it.
-    await link(toolchain, join(temporary, "program.so"), ["-shared", "-Wl,-Bsymbolic", ...objects, runtime]);
+    const shared = ["-shared", "-Wl,-Bsymbolic", ...objects, runtime];
+    await link(toolchain, target, join(temporary, "program.so"), shared);
   });
   await prune(dirname(product), 100);
   return deliver(sources, product, resolve(outDir));
@@ -111,6 +106,7 @@ export async function buildProgram(
 /** Builds the Node addon that loads a program.so, and returns its path. */
 export async function buildAddon(report: Report = silent): Promise<string> {
   const toolchain = await findToolchain();
+  const target = await buildTarget("cpu");
   const runtime = await runtimeLibrary(toolchain, report);
   const defines = ["-DNAPI_CPP_EXCEPTIONS", "-DNAPI_VERSION=8", "-DNODE_GYP_MODULE_NAME=ithaca"];
   const unit: Unit = {
@@ -122,7 +118,7 @@ export async function buildAddon(report: Report = silent): Promise<string> {
   const [object] = await compileAll(toolchain, [unit], report);
   const addon = join(cacheDir(), "addons", sha256(runtime, object as string), "ithaca.node");
   await makeOnce(addon, (temporary) =>
-    link(toolchain, temporary, ["-shared", "-Wl,-Bsymbolic", object as string, runtime]),
+    link(toolchain, target, temporary, ["-shared", "-Wl,-Bsymbolic", object as string, runtime]),
   );
   await prune(dirname(dirname(addon)), 8);
   return addon;
@@ -140,20 +136,24 @@ export interface Executable {
 export async function buildExecutables(
   executables: readonly Executable[],
   report: Report = silent,
+  targetName: TargetName = "cpu",
 ): Promise<string[]> {
   const toolchain = await findToolchain();
-  const runtime = await runtimeLibrary(toolchain, report);
+  const target = await buildTarget(targetName);
+  const runtime = await runtimeLibrary(toolchain, report, target);
   const objects = await compileAll(
     toolchain,
     executables.flatMap(({ units }) => units),
     report,
+    undefined,
+    target,
   );
   const folder = join(cacheDir(), "executables");
   const paths: string[] = [];
   for (const { name, units, linkFlags: libraries = [] } of executables) {
     const own = objects.splice(0, units.length);
     const path = join(folder, sha256(runtime, ...own, ...libraries), name);
-    await makeOnce(path, (temporary) => link(toolchain, temporary, [...own, runtime, ...libraries]));
+    await makeOnce(path, (temporary) => link(toolchain, target, temporary, [...own, runtime, ...libraries]));
     paths.push(path);
   }
   await prune(folder, 100);
@@ -161,12 +161,22 @@ export async function buildExecutables(
 }
 
 /** Everything of the runtime but the two entry points, as one static library. */
-export async function runtimeLibrary(toolchain: Toolchain, report: Report = silent): Promise<string> {
-  const folders = ["src/common", "src/cpu", "kernels/cpu", "train", "binding"];
+export async function runtimeLibrary(
+  toolchain: Toolchain,
+  report: Report = silent,
+  given?: BuildTarget,
+): Promise<string> {
+  const target = given ?? (await buildTarget("cpu"));
+  const folders = ["src/common", ...target.folders, "train", "binding"];
   const found = await Promise.all(folders.map((folder) => listUnits(join(runtimeRoot, folder))));
   const files = found.flat().filter((file) => file !== trainEntry && file !== addonEntry);
-  const objects = await compileAll(toolchain, files.map(runtimeUnit), report, (toCompile) =>
-    report(`compiling the runtime (${toCompile} of ${files.length} files; kept in ${cacheDir()})`),
+  const objects = await compileAll(
+    toolchain,
+    files.map(target.runtimeUnit),
+    report,
+    (toCompile) =>
+      report(`compiling the runtime (${toCompile} of ${files.length} files; kept in ${cacheDir()})`),
+    target,
   );
   const library = join(cacheDir(), "libraries", sha256(...objects), "libithaca.a");
   await makeOnce(library, async (temporary) => {
@@ -196,11 +206,7 @@ export async function mpiUnits({ version, compileFlags }: Mpi): Promise<Unit[]> 
 }
 
 function isUnit(path: string): boolean {
-  return path.endsWith(".cc");
-}
-
-function runtimeUnit(path: string): Unit {
-  return { path, flags: runtimeFlags, includeDirs };
+  return /\.(cc|cu)$/.test(path);
 }
 
 /**
@@ -212,6 +218,7 @@ export async function compileAll(
   units: readonly Unit[],
   report: Report = silent,
   onMiss: (toCompile: number) => void = () => {},
+  target?: BuildTarget,
 ): Promise<string[]> {
   const folder = join(cacheDir(), "objects");
   const texts: Texts = new Map();
@@ -222,7 +229,7 @@ export async function compileAll(
   const missing = units.flatMap((unit, i) => (present[i] ? [] : [{ unit, object: objects[i] as string }]));
   if (missing.length === 0) return objects;
 
-  await requireHeaders(toolchain);
+  await (target ?? (await buildTarget("cpu"))).requireHeaders(toolchain);
   onMiss(missing.length);
   const queue = missing[Symbol.iterator]();
   const workers = Array.from({ length: availableParallelism() }, async () => {
@@ -242,8 +249,9 @@ export async function compileAll(
 
 async function compile(toolchain: Toolchain, unit: Unit, object: string, report: Report): Promise<void> {
   const includes = unit.includeDirs.map((folder) => `-I${folder}`);
-  const flags = [...unit.flags, `-ffile-prefix-map=${packageRoot}=`, ...includes, ...toolchain.extraFlags];
-  const warnings = await run(basename(unit.path), toolchain.compiler, [
+  const own = unit.compiler ? [] : [`-ffile-prefix-map=${packageRoot}=`, ...toolchain.extraFlags];
+  const flags = [...unit.flags, ...includes, ...own];
+  const warnings = await run(basename(unit.path), unit.compiler ?? toolchain.compiler, [
     ...flags,
     "-c",
     unit.path,
@@ -253,8 +261,13 @@ async function compile(toolchain: Toolchain, unit: Unit, object: string, report:
   if (warnings !== "") report(warnings.trimEnd());
 }
 
-async function link(toolchain: Toolchain, product: string, inputs: readonly string[]): Promise<void> {
-  const flags = [...toolchain.extraFlags, ...linkFlags, ...toolchain.extraLinkFlags];
+async function link(
+  toolchain: Toolchain,
+  target: BuildTarget,
+  product: string,
+  inputs: readonly string[],
+): Promise<void> {
+  const flags = [...toolchain.extraFlags, ...target.linkFlags, ...toolchain.extraLinkFlags];
   await run(basename(product), toolchain.compiler, ["-o", product, ...inputs, ...flags]);
 }
 
@@ -273,7 +286,13 @@ type Texts = Map<string, string | undefined>;
 /** Hash of all that decides the object file: compiler, flags, the source and every header of ours it reaches. */
 async function unitKey(toolchain: Toolchain, unit: Unit, texts: Texts): Promise<string> {
   const seen = new Set([unit.path]);
-  const parts = [toolchain.identity, ...unit.flags, ...toolchain.extraFlags, unit.with ?? ""];
+  const parts = [
+    toolchain.identity,
+    unit.compiler ?? "",
+    ...unit.flags,
+    ...toolchain.extraFlags,
+    unit.with ?? "",
+  ];
   for (const path of seen) {
     const text = await readCached(path, texts);
     if (text === undefined) throw new Error(`${path} does not exist: the package is incomplete`);

@@ -68,8 +68,20 @@ export interface ElementwiseKernel {
   readonly name: string;
   readonly comments: readonly string[];
   readonly operands: readonly KernelOperand[];
-  readonly results: readonly { readonly name: string; readonly type: string; readonly statement: string }[];
-  readonly loads: readonly { readonly name: string; readonly type: string; readonly value: string }[];
+  readonly results: readonly {
+    readonly name: string;
+    readonly type: string;
+    /** The value in a register, and the statement that stores it. */
+    readonly from: string;
+    readonly register: string;
+    readonly statement: string;
+  }[];
+  readonly loads: readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly value: string;
+    readonly operand: KernelOperand;
+  }[];
   readonly statements: readonly { readonly name: string; readonly type: string; readonly value: string }[];
   /** Whether some operand repeats along leading dimensions, so that the loop runs row by row. */
   readonly rows: boolean;
@@ -127,11 +139,13 @@ export function elementwiseKernel(node: Node, mesh: Mesh): Omit<ElementwiseKerne
       (own) => `${own.results[0].name} = ${own.op} ${own.operands.map(({ name }) => name).join(", ")}`,
     ),
     operands,
-    loads: operands.map(({ name, index }, i) => {
+    loads: operands.map((operand, i) => {
       const type = registerType(body.params[i]);
+      const { name, index } = operand;
       return {
         name: `x${i}`,
         type,
+        operand,
         value: type === "float" ? `load(&${name}[${index}])` : `${name}[${index}]`,
       };
     }),
@@ -142,6 +156,8 @@ export function elementwiseKernel(node: Node, mesh: Mesh): Omit<ElementwiseKerne
       return {
         name: `out${i}`,
         type,
+        from,
+        register: registerType(value),
         statement: type === "std::int32_t" ? `out${i}[i] = ${from};` : `store(&out${i}[i], ${from});`,
       };
     }),

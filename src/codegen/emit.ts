@@ -31,6 +31,8 @@ export interface Dialect {
   readonly elementwise: string;
   /** Whether every lane is a function that a thread of its own runs, or one function issues the steps of all lanes. */
   readonly lanesApart: boolean;
+  /** The function that opens what the program runs on; "nullptr" is the machine itself. */
+  readonly openDevice: string;
   /** The statement that calls a kernel for a step on `lane`. */
   call(lane: Lane, kernel: string, operands: readonly (string | number | boolean)[]): string;
   /** The collectives of a mesh axis for a step on `lane`. */
@@ -83,6 +85,8 @@ interface ProgramView {
   readonly loopDepth: number;
   readonly modelFlops: string;
   readonly threads: number;
+  readonly openDevice: string;
+  readonly oneDocument: boolean;
 }
 
 const POINTERS: Readonly<Record<DType, string>> = { f32: "f32", bf16: "b16", i32: "i32" };
@@ -193,6 +197,8 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops }: EmitOptio
     loopDepth: Math.max(1, ...plan.steps.map((step) => step.loops.length)),
     modelFlops: modelFlops.toPrecision(17),
     threads,
+    openDevice: dialect.openDevice,
+    oneDocument: plan.steps.some(({ node }) => node.attrs.packed === false),
   };
 }
 

@@ -43,7 +43,7 @@ export const runtimeFlags: readonly string[] = [
 /** Generated code is calls and short loops, which mark their own vectorisation; -O3 only costs compile time. */
 export const generatedFlags: readonly string[] = [...commonFlags, "-O2"];
 
-export const linkFlags: readonly string[] = ["-fopenmp", "-Wl,--as-needed", "-ldnnl", "-ldl", "-lpthread"];
+export const linkFlags: readonly string[] = ["-fopenmp", "-Wl,--as-needed", "-ldl", "-lpthread"];
 
 /** A usable compiler. `identity` changes whenever the same source could give another object file. */
 export interface Toolchain {
@@ -159,9 +159,10 @@ export async function missingHeaders(toolchain: Toolchain): Promise<typeof neede
   return neededHeaders.filter((_, i) => stdout.includes(`missing ${i}`));
 }
 
-/** Throws unless every header of the CPU target is there. */
-export async function requireHeaders(toolchain: Toolchain): Promise<void> {
-  const missing = await missingHeaders(toolchain);
+/** Throws unless every header of the CPU target is there, or just those that are asked for. */
+export async function requireHeaders(toolchain: Toolchain, only?: readonly string[]): Promise<void> {
+  const all = await missingHeaders(toolchain);
+  const missing = all.filter(({ header }) => only === undefined || only.includes(header));
   if (missing.length === 0) return;
   throw new UserError(
     `the C++ compiler doesn't find ${missing.map(({ header, what }) => `<${header}> (${what})`).join(" and ")}`,

@@ -6,6 +6,7 @@ import { dirname, extname, join } from "node:path";
 import { cacheDir, makeOnce, prune } from "../cache.ts";
 import { UserError } from "../ir/error.ts";
 import { readDocuments } from "./documents.ts";
+import { documentsBeside } from "./has-documents.ts";
 import { DocumentEncoder, loadTokenizer } from "./tokenize.ts";
 
 export interface PreparedData {
@@ -39,7 +40,7 @@ export async function prepareData(
   onProgress: Progress = () => {},
 ): Promise<PreparedData> {
   if (extname(source.data).toLowerCase() === ".bin") {
-    const documents = source.data.replace(/\.bin$/i, ".docs.bin");
+    const documents = documentsBeside(source.data);
     return {
       tokens: source.data,
       dtype: tokenType(source.data, vocabSize),

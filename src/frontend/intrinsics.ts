@@ -70,7 +70,7 @@ export interface ModelAttribute {
 }
 
 /** Attributes that passes set: a definition has one element type, one direction and no ranks. */
-const INTERNAL = new Set(["dtype", "inverse", "partial"]);
+const INTERNAL = new Set(["dtype", "inverse", "packed", "partial"]);
 
 /** The attributes that a definition may give. Element types are not among them: a pass lowers precision. */
 export function attributesOf(record: OpDefinition): ModelAttribute[] {

@@ -4,6 +4,7 @@ import { checkpoint } from "./checkpoint.ts";
 import { differentiate } from "./differentiate.ts";
 import { fuse } from "./fuse.ts";
 import { offload } from "./offload.ts";
+import { oneDocument } from "./one-document.ts";
 import { optimizer } from "./optimizer.ts";
 import type { Pass, PassOptions } from "./pass.ts";
 import { precision } from "./precision.ts";
@@ -26,6 +27,8 @@ export interface PipelineEntry {
 
 /** What a training run asks of the passes. */
 export interface TrainingOptions {
+  /** Whether samples may hold several documents; so it is unless this is false. */
+  readonly packed?: boolean;
   readonly precision: "fp32" | "bf16";
   readonly gradientAccumulationSteps: number;
   readonly checkpointing: "off" | "layer" | "attention";
@@ -71,6 +74,9 @@ function entry<O extends PassOptions>(
 /** The list. After it come schedule and plan-memory, which make a Plan of the graph. */
 export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
   return [
+    ...(options.packed === false
+      ? [entry(oneDocument, "first: what is known of the data holds for every pass")]
+      : []),
     entry(precision, "types decide sizes, so everything after it sees the bytes that will be", {
       dtype: options.precision === "bf16" ? "bf16" : "f32",
     }),

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { makeOnce, place, prune } from "../../src/cache.ts";
-import { compileAll, type Unit } from "../../src/codegen/build.ts";
+import { compileAll } from "../../src/codegen/build.ts";
+import type { Unit } from "../../src/codegen/targets.ts";
 import { findToolchain } from "../../src/codegen/toolchain.ts";
 
 let folder: string;

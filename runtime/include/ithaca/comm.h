@@ -22,6 +22,8 @@ class Comm {
 
   virtual int rank() const = 0;  // within the group
   virtual int size() const = 0;
+  // Whether the ranks are threads of one process.
+  virtual bool shares_memory() const { return false; }
 
   // `send` and `recv` are `size()` chunks of `bytes`: chunk j goes to rank j, chunk i comes from rank i. Not in place.
   struct Part {

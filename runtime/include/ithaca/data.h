@@ -46,6 +46,7 @@ class TokenData {
 
   std::int64_t tokens() const { return tokens_; }
   std::int64_t samples() const { return samples_; }  // in one epoch
+  std::int64_t documents() const { return starts_ ? starts_end_ - starts_ : 1; }
 
   // One row's part [begin, begin + count) of a sample. labels[t] is the next token of the same document, -100 at the
   // end of a document and of the sample. Positions restart, and segments count from 0, at documents that start inside the

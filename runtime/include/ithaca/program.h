@@ -78,6 +78,7 @@ struct ProgramSpec {
   const StepSpec* steps;
   double model_flops;   // causal, mask-exact for unsegmented samples, without recompute; all ranks, one step
   int max_threads = 0;  // the most threads a rank's workspaces have room for; 0 means any number
+  bool one_document = false;  // attention does not look at segments: samples must not hold several documents
   // Opens what the program runs on; `comms` as in Rank. nullptr: the machine itself.
   std::unique_ptr<Device> (*open_device)(const ProgramSpec& spec, int rank, Comm* const* comms) = nullptr;
 };

@@ -69,6 +69,7 @@ class LocalComm final : public Comm {
 
   int rank() const override { return rank_; }
   int size() const override { return group_.size(); }
+  bool shares_memory() const override { return true; }
 
   void all_to_all(std::span<const Part> parts) override {
     std::size_t bytes = 0;

@@ -9,6 +9,7 @@ const dialect: Dialect = {
   templates: new URL("./", import.meta.url),
   elementwise: "elementwise.cc",
   lanesApart: true,
+  openDevice: "nullptr",
   call: (_, kernel, operands) => `${kernel}(${operands.join(", ")});`,
   comm: (_, axis) => `*rank.comms[${axis}]`,
 };

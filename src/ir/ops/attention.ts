@@ -9,16 +9,18 @@ import { bytesOf } from "./cost.ts";
 
 export interface AttentionAttrs {
   readonly causal: boolean;
+  /** Whether segments may differ within a sample. */
+  readonly packed: boolean;
   readonly window: number;
   readonly scale: number;
   readonly softcap: number;
 }
 
 const MASK_DOC =
-  "Query i sees key j where segments[i] = segments[j], and with `causal` j <= i, and with `window` w > 0 also " +
+  "Query i sees key j where segments[i] = segments[j] unless `packed` is false, and with `causal` j <= i, and with `window` w > 0 also " +
   "i - j < w. `softcap` c > 0 replaces a score s by c tanh(s / c).";
 
-const attrs = { causal: true, window: 0, scale: 1, softcap: 0 };
+const attrs = { causal: true, packed: true, window: 0, scale: 1, softcap: 0 };
 
 /** Whether query i may see key j of the same batch row. */
 export function isVisible(
@@ -26,9 +28,13 @@ export function isVisible(
   j: number,
   segments: ArrayLike<number>,
   row: number,
-  { causal, window }: AttentionAttrs,
+  { causal, packed, window }: AttentionAttrs,
 ): boolean {
-  return segments[row + i] === segments[row + j] && (!causal || j <= i) && (window === 0 || i - j < window);
+  return (
+    (!packed || segments[row + i] === segments[row + j]) &&
+    (!causal || j <= i) &&
+    (window === 0 || i - j < window)
+  );
 }
 
 /** Number of (query, key) pairs of one document of `length` tokens that the mask lets through. */

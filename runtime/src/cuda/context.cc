@@ -1,0 +1,81 @@
+// Streams, events and communicators of one rank.
+#include "cuda/context.h"
+
+#include <cstdlib>
+
+#include "cuda/check.h"
+
+namespace ithaca::cuda {
+
+Context::Context(const ProgramSpec& spec, Comm* const* comms) {
+  for (cudaStream_t* stream : {&compute, &comm, &to_host, &to_device}) {
+    check_cuda(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  }
+  events_.resize(spec.num_events);
+  for (cudaEvent_t& event : events_) {
+    check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  }
+  check_cuda(cudaEventCreateWithFlags(&forked_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  for (cudaEvent_t& event : joined_) {
+    check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  }
+  for (int axis = 0; axis < spec.num_axes; ++axis) {
+    Comm* host = comms[axis];
+    comms_.push_back(!host ? nullptr : host->shares_memory() ? open_shared_comm(*host) : open_nccl_comm(*host));
+  }
+  const char* synchronous = std::getenv("ITHACA_CUDA_SYNC");
+  synchronous_ = synchronous && *synchronous == '1';
+}
+
+Context::~Context() {
+  for (cudaEvent_t event : events_) cudaEventDestroy(event);
+  for (cudaEvent_t event : joined_) cudaEventDestroy(event);
+  cudaEventDestroy(forked_);
+  for (cudaStream_t stream : {compute, comm, to_host, to_device}) cudaStreamDestroy(stream);
+}
+
+void Context::wait(cudaStream_t stream, int event) {
+  check_cuda(cudaStreamWaitEvent(stream, events_[event], 0), "cudaStreamWaitEvent");
+}
+
+void Context::signal(cudaStream_t stream, int event) {
+  check_cuda(cudaEventRecord(events_[event], stream), "cudaEventRecord");
+}
+
+void Context::begin(Rank& rank, int step) {
+  if (synchronous_) synchronize();
+  rank.current_step->store(step, std::memory_order_relaxed);
+}
+
+void Context::fork() {
+  check_cuda(cudaEventRecord(forked_, compute), "cudaEventRecord");
+  for (cudaStream_t other : {comm, to_host, to_device}) {
+    check_cuda(cudaStreamWaitEvent(other, forked_, 0), "cudaStreamWaitEvent");
+  }
+}
+
+void Context::join() {
+  const cudaStream_t others[] = {comm, to_host, to_device};
+  for (int i = 0; i < 3; ++i) {
+    check_cuda(cudaEventRecord(joined_[i], others[i]), "cudaEventRecord");
+    check_cuda(cudaStreamWaitEvent(compute, joined_[i], 0), "cudaStreamWaitEvent");
+  }
+}
+
+void Context::synchronize() {
+  for (cudaStream_t stream : {compute, comm, to_host, to_device}) {
+    check_cuda(cudaStreamSynchronize(stream), "the step");
+  }
+  for (const auto& axis : comms_) {
+    if (axis) axis->check();
+  }
+}
+
+bool Context::has_comms() const {
+  for (const auto& axis : comms_) {
+    if (axis) return true;
+  }
+  return false;
+}
+
+}  // namespace ithaca::cuda

@@ -1,0 +1,37 @@
+// Collectives on device memory, issued on a stream.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+
+#include "ithaca/comm.h"
+#include "ithaca/dtype.h"
+
+namespace ithaca::cuda {
+
+// One rank's end of a group; Comm's contract, but calls return when they are issued and run in the stream's order. What
+// follows on the stream sees `recv` filled and may overwrite `send`.
+class DeviceComm {
+ public:
+  virtual ~DeviceComm() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual void all_to_all(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) = 0;
+  virtual void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) = 0;
+  virtual void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) = 0;
+  virtual void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) = 0;
+  // Throws Error if a call that was issued has failed since.
+  virtual void check() {}
+};
+
+// Among ranks that are threads of this process: each reads the others' memory, on one GPU or on GPUs that reach each
+// other. `host` carries what they have to agree on, and outlives the result.
+std::unique_ptr<DeviceComm> open_shared_comm(Comm& host);
+
+// NCCL among ranks in any processes. `host` carries NCCL's id. Throws Error where the program was built without NCCL.
+std::unique_ptr<DeviceComm> open_nccl_comm(Comm& host);
+
+}  // namespace ithaca::cuda

@@ -1,0 +1,151 @@
+// Collectives among ranks that are threads: every rank publishes its buffer, the streams wait for each other, each
+// reads what it needs. The host threads only agree on pointers; the data never pass through the host.
+#include <algorithm>
+#include <vector>
+
+#include "cuda/check.h"
+#include "cuda/device_comm.h"
+#include "cuda/sum_peers.h"
+
+namespace ithaca::cuda {
+
+namespace {
+
+struct Published {
+  const std::byte* send;
+  cudaEvent_t ready;  // what fills `send`
+  cudaEvent_t done;   // what its owner reads of the others
+  int device;
+};
+
+class SharedComm final : public DeviceComm {
+ public:
+  explicit SharedComm(Comm& host) : host_(host), peers_(host.size()) {
+    if (host.size() > kMaxPeers) {
+      throw Error("parallel.comm local shares a mesh axis between at most " + std::to_string(kMaxPeers) +
+                  " ranks on GPUs, and this one has " + std::to_string(host.size()) + "; use parallel.comm: nccl");
+    }
+    check_cuda(cudaGetDevice(&device_), "cudaGetDevice");
+    for (cudaEvent_t* event : {&ready_, &done_}) {
+      check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    }
+    meet(nullptr);
+    reach_peers();
+  }
+  ~SharedComm() override {
+    cudaEventDestroy(ready_);
+    cudaEventDestroy(done_);
+  }
+
+  int rank() const override { return host_.rank(); }
+  int size() const override { return host_.size(); }
+
+  void all_to_all(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
+    begin(send, stream);
+    auto* to = static_cast<std::byte*>(recv);
+    for (int r : others_first()) copy(to + r * bytes, peers_[r].send + rank() * bytes, bytes, stream);
+    end(stream);
+  }
+
+  void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
+    begin(send, stream);
+    auto* to = static_cast<std::byte*>(recv);
+    for (int r : others_first()) {
+      if (peers_[r].send != to + r * bytes) copy(to + r * bytes, peers_[r].send, bytes, stream);
+    }
+    end(stream);
+  }
+
+  void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) override {
+    begin(send, stream);
+    sum(rank() * count, recv, count, dtype, stream);
+    end(stream);
+  }
+
+  void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) override {
+    // Each rank sums one part for all, so in place no rank overwrites what another one still has to read.
+    const std::size_t part = (count + size() - 1) / size();
+    const std::size_t bytes = dtype_bytes(dtype);
+    const auto first = [&](int r) { return std::min(count, r * part); };
+    const auto length = [&](int r) { return first(r + 1) - first(r); };
+    auto* to = static_cast<std::byte*>(recv);
+    begin(send, stream);
+    sum(first(rank()), to + first(rank()) * bytes, length(rank()), dtype, stream);
+    end(stream);
+    begin(recv, stream);
+    for (int r : others_first()) {
+      if (r != rank()) copy(to + first(r) * bytes, peers_[r].send + first(r) * bytes, length(r) * bytes, stream);
+    }
+    end(stream);
+  }
+
+ private:
+  // Tells all ranks what this one publishes, and learns theirs.
+  void meet(const void* send) {
+    const Published mine = {static_cast<const std::byte*>(send), ready_, done_, device_};
+    host_.all_gather(&mine, peers_.data(), sizeof mine);
+  }
+
+  void begin(const void* send, cudaStream_t stream) {
+    check_cuda(cudaEventRecord(ready_, stream), "cudaEventRecord");
+    meet(send);
+    for (const Published& peer : peers_) {
+      check_cuda(cudaStreamWaitEvent(stream, peer.ready, 0), "cudaStreamWaitEvent");
+    }
+  }
+
+  // Behind it every rank's `send` has been read.
+  void end(cudaStream_t stream) {
+    check_cuda(cudaEventRecord(done_, stream), "cudaEventRecord");
+    host_.barrier();
+    for (const Published& peer : peers_) {
+      check_cuda(cudaStreamWaitEvent(stream, peer.done, 0), "cudaStreamWaitEvent");
+    }
+  }
+
+  void reach_peers() {
+    for (const Published& peer : peers_) {
+      int reachable = 0;
+      if (peer.device == device_) continue;
+      check_cuda(cudaDeviceCanAccessPeer(&reachable, device_, peer.device), "cudaDeviceCanAccessPeer");
+      if (!reachable) {
+        throw Error("GPU " + std::to_string(device_) + " can't read the memory of GPU " + std::to_string(peer.device) +
+                    "; use parallel.comm: nccl");
+      }
+      const cudaError_t code = cudaDeviceEnablePeerAccess(peer.device, 0);
+      if (code != cudaErrorPeerAccessAlreadyEnabled) check_cuda(code, "cudaDeviceEnablePeerAccess");
+      cudaGetLastError();
+    }
+  }
+
+  void copy(std::byte* to, const std::byte* from, std::size_t bytes, cudaStream_t stream) {
+    if (bytes > 0) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "a copy between ranks");
+  }
+
+  // recv[0, count) = the sum of all ranks' elements from `begin` on, in rank order.
+  void sum(std::size_t begin, void* recv, std::size_t count, DType dtype, cudaStream_t stream) {
+    Peers from = {};
+    from.count = size();
+    for (int r = 0; r < size(); ++r) from.data[r] = peers_[r].send + begin * dtype_bytes(dtype);
+    if (count > 0) sum_peers(from, recv, static_cast<std::int64_t>(count), dtype, stream);
+  }
+
+  // Every rank starts with another neighbour, so that not all read the same memory at once.
+  std::vector<int> others_first() const {
+    std::vector<int> order;
+    for (int i = 1; i <= size(); ++i) order.push_back((rank() + i) % size());
+    return order;
+  }
+
+  Comm& host_;
+  std::vector<Published> peers_;
+  cudaEvent_t ready_ = nullptr;
+  cudaEvent_t done_ = nullptr;
+  int device_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceComm> open_shared_comm(Comm& host) { return std::make_unique<SharedComm>(host); }
+
+}  // namespace ithaca::cuda

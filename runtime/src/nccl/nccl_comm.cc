@@ -1,0 +1,71 @@
+// Collectives by NCCL. bf16 sums are NCCL's own, which round at every hop; programs reduce gradients in f32.
+#include <nccl.h>
+
+#include <vector>
+
+#include "cuda/check.h"
+#include "cuda/device_comm.h"
+
+namespace ithaca::cuda {
+
+namespace {
+
+void check_nccl(ncclResult_t code, const char* call, ncclComm_t comm = nullptr) {
+  if (code == ncclSuccess || code == ncclInProgress) return;
+  const char* last = ncclGetLastError(comm);
+  throw Error(std::string(call) + " failed: " + ncclGetErrorString(code) + (last && *last ? std::string("; ") + last : ""));
+}
+
+ncclDataType_t nccl_type(DType dtype) {
+  if (dtype == DType::bf16) return ncclBfloat16;
+  return dtype == DType::i32 ? ncclInt32 : ncclFloat32;
+}
+
+class NcclComm final : public DeviceComm {
+ public:
+  explicit NcclComm(Comm& host) : host_(host) {
+    ncclUniqueId mine = {};
+    if (host.rank() == 0) check_nccl(ncclGetUniqueId(&mine), "ncclGetUniqueId");
+    std::vector<ncclUniqueId> all(host.size());
+    host.all_gather(&mine, all.data(), sizeof mine);
+    check_nccl(ncclCommInitRank(&comm_, host.size(), all[0], host.rank()), "ncclCommInitRank");
+  }
+  ~NcclComm() override { ncclCommDestroy(comm_); }
+
+  int rank() const override { return host_.rank(); }
+  int size() const override { return host_.size(); }
+
+  // Grouped sends and receives: ncclAlltoAll is not in every NCCL that must do.
+  void all_to_all(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
+    check_nccl(ncclGroupStart(), "ncclGroupStart");
+    for (int r = 0; r < size(); ++r) {
+      check_nccl(ncclSend(static_cast<const std::byte*>(send) + r * bytes, bytes, ncclInt8, r, comm_, stream), "ncclSend", comm_);
+      check_nccl(ncclRecv(static_cast<std::byte*>(recv) + r * bytes, bytes, ncclInt8, r, comm_, stream), "ncclRecv", comm_);
+    }
+    check_nccl(ncclGroupEnd(), "ncclGroupEnd", comm_);
+  }
+  void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
+    check_nccl(ncclAllGather(send, recv, bytes, ncclInt8, comm_, stream), "ncclAllGather", comm_);
+  }
+  void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) override {
+    check_nccl(ncclReduceScatter(send, recv, count, nccl_type(dtype), ncclSum, comm_, stream), "ncclReduceScatter", comm_);
+  }
+  void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) override {
+    check_nccl(ncclAllReduce(send, recv, count, nccl_type(dtype), ncclSum, comm_, stream), "ncclAllReduce", comm_);
+  }
+  void check() override {
+    ncclResult_t state = ncclSuccess;
+    check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError", comm_);
+    check_nccl(state, "a collective", comm_);
+  }
+
+ private:
+  Comm& host_;
+  ncclComm_t comm_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceComm> open_nccl_comm(Comm& host) { return std::make_unique<NcclComm>(host); }
+
+}  // namespace ithaca::cuda

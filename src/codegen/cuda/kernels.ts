@@ -1,0 +1,68 @@
+/** @file The kernels that the CUDA target writes itself: products by cuBLASLt, attention by cuDNN or our own kernel. */
+import type { Node } from "../../ir/graph.ts";
+import type { AttentionAttrs } from "../../ir/ops/attention.ts";
+import { localSizes, type Mesh } from "../../ir/type.ts";
+import { floatLiteral } from "../elementwise.ts";
+import {
+  args,
+  type EmitContext,
+  type Kernels,
+  type OwnKernel,
+  productShape,
+  requireInPlace,
+  sharedKernels,
+} from "../kernels.ts";
+
+/** Whether cuDNN's fused attention takes a node; the rest is for the kernels in runtime/kernels/cuda/attention.h. */
+export function takesCudnn(node: Node, mesh: Mesh): boolean {
+  const { packed, softcap } = node.attrs as unknown as AttentionAttrs;
+  const [q] = node.operands;
+  const width = localSizes(q.type, mesh)[3];
+  return q.type.dtype === "bf16" && !packed && softcap === 0 && width % 8 === 0 && width <= 128;
+}
+
+function attentionShape(node: Node, mesh: Mesh): string {
+  const [batch, queries, heads, width] = localSizes(node.operands[0].type, mesh);
+  const [, keys, keyHeads] = localSizes(node.operands[1].type, mesh);
+  const { causal, window, scale, softcap } = node.attrs as unknown as AttentionAttrs;
+  return `AttentionShape{${args(batch, queries, keys, heads, keyHeads, width, causal, window, floatLiteral(scale), floatLiteral(softcap))}}`;
+}
+
+function attend(node: Node, { inputs, outputs, mesh, workspace, workspaceBytes, call }: EmitContext): string {
+  const shape = attentionShape(node, mesh);
+  const { packed } = node.attrs as unknown as AttentionAttrs;
+  const [q, k, v, segments, ...rest] = inputs;
+  if (takesCudnn(node, mesh)) {
+    const operands = [q, k, v, ...rest, ...outputs, workspace, workspaceBytes];
+    return call(node.op, "gpu.libraries", shape, ...operands);
+  }
+  const operands = [q, k, v, packed ? segments : "nullptr", ...rest, ...outputs, workspace];
+  return call(`plain::${node.op}`, shape, ...operands);
+}
+
+const ownKernels: Pick<Kernels, OwnKernel> = {
+  matmul: {
+    emit: (node, { inputs, outputs, mesh, workspace, workspaceBytes, call }) =>
+      call(
+        "matmul",
+        "gpu.libraries",
+        ...inputs,
+        ...outputs,
+        ...productShape(node, mesh),
+        workspace,
+        workspaceBytes,
+      ),
+  },
+  matmul_add: {
+    emit(node, context) {
+      requireInPlace(node, context);
+      const { inputs, outputs, mesh, workspace, workspaceBytes, call } = context;
+      const operands = [...inputs.slice(0, 2), ...outputs, ...productShape(node, mesh)];
+      return call("matmul", "gpu.libraries", ...operands, workspace, workspaceBytes);
+    },
+  },
+  attention: { emit: attend },
+  attention_grad: { emit: attend },
+};
+
+export const kernels: Kernels = { ...sharedKernels, ...ownKernels };
