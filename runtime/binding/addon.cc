@@ -66,7 +66,8 @@ class Program : public Napi::ObjectWrap<Program> {
                         InstanceAccessor<&Program::device_bytes>("deviceBytes"),
                         InstanceAccessor<&Program::host_bytes>("hostBytes"),
                         InstanceAccessor<&Program::axes>("axes"), InstanceAccessor<&Program::tensors>("tensors"),
-                        InstanceMethod<&Program::view>("view"), InstanceMethod<&Program::load>("load"),
+                        InstanceMethod<&Program::view>("view"), InstanceMethod<&Program::read>("read"),
+                        InstanceMethod<&Program::write>("write"), InstanceMethod<&Program::load>("load"),
                         InstanceMethod<&Program::step>("step"), InstanceMethod<&Program::close>("close")});
   }
 
@@ -157,11 +158,52 @@ class Program : public Napi::ObjectWrap<Program> {
     return guarded(env, [&]() -> Napi::Value {
       Executor& executor = open(env).executor(rank);
       const TensorSpec& tensor = executor.tensor(name);
-      const Napi::ArrayBuffer buffer = memory_of(env, executor, tensor);
-      const std::size_t elements = tensor.bytes / dtype_bytes(tensor.dtype);
-      if (tensor.dtype == DType::f32) return Napi::Float32Array::New(env, elements, buffer, 0);
-      if (tensor.dtype == DType::i32) return Napi::Int32Array::New(env, elements, buffer, 0);
-      return Napi::Uint16Array::New(env, elements, buffer, 0);
+      return typed(env, tensor, memory_of(env, executor, tensor));
+    });
+  }
+
+  static Napi::Value typed(const Napi::Env& env, const TensorSpec& tensor, const Napi::ArrayBuffer& buffer) {
+    const std::size_t elements = tensor.bytes / dtype_bytes(tensor.dtype);
+    if (tensor.dtype == DType::f32) return Napi::Float32Array::New(env, elements, buffer, 0);
+    if (tensor.dtype == DType::i32) return Napi::Int32Array::New(env, elements, buffer, 0);
+    return Napi::Uint16Array::New(env, elements, buffer, 0);
+  }
+
+  Napi::Value read(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (!info[0].IsString()) throw Napi::TypeError::New(env, "read needs the name of a tensor");
+    const int rank = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 0;
+    return guarded(env, [&]() -> Napi::Value {
+      Executor& executor = idle(env).executor(rank);
+      const TensorSpec& tensor = executor.tensor(info[0].As<Napi::String>().Utf8Value());
+      const bool crosses = tensor.role == Role::input || tensor.role == Role::output;
+      const Napi::ArrayBuffer copy = Napi::ArrayBuffer::New(env, tensor.bytes);
+      const HostView held = crosses ? HostView() : executor.read(tensor);
+      std::memcpy(copy.Data(), crosses ? executor.data(tensor) : held.data(), tensor.bytes);
+      return typed(env, tensor, copy);
+    });
+  }
+
+  Napi::Value write(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (!info[0].IsString() || !info[1].IsTypedArray()) {
+      throw Napi::TypeError::New(env, "write needs the name of a tensor and a typed array of its share");
+    }
+    const int rank = info[2].IsNumber() ? info[2].As<Napi::Number>().Int32Value() : 0;
+    return guarded(env, [&]() -> Napi::Value {
+      Executor& executor = idle(env).executor(rank);
+      const TensorSpec& tensor = executor.tensor(info[0].As<Napi::String>().Utf8Value());
+      const Napi::TypedArray given = info[1].As<Napi::TypedArray>();
+      if (given.ByteLength() != tensor.bytes) {
+        throw Error(std::string(tensor.name) + " has " + std::to_string(tensor.bytes) + " bytes, the array " +
+                    std::to_string(given.ByteLength()));
+      }
+      const auto* from = static_cast<const std::byte*>(given.ArrayBuffer().Data()) + given.ByteOffset();
+      const bool crosses = tensor.role == Role::input || tensor.role == Role::output;
+      const HostView held = crosses ? HostView() : executor.open_for_writing(tensor);
+      std::memcpy(crosses ? executor.data(tensor) : held.data(), from, tensor.bytes);
+      if (!crosses) executor.write_back(tensor, held);
+      return env.Undefined();
     });
   }
 

@@ -33,8 +33,15 @@ export interface Program {
   readonly hostBytes: number;
   readonly axes: readonly { readonly name: string; readonly degree: number }[];
   readonly tensors: readonly TensorInfo[];
-  /** The program's own memory, not a copy. Empty after `close`. Throws for an unknown name. */
+  /**
+   * The program's own memory, not a copy. Empty after `close`. Throws for an unknown name, and for weights and states on
+   * a GPU: those are only read and written.
+   */
   view(name: string, rank?: number): TensorView;
+  /** A copy of a tensor's share, wherever it is. Throws for an unknown name, and while a step is under way. */
+  read(name: string, rank?: number): TensorView;
+  /** Gives a tensor's share new contents: an array of as many bytes. Throws as `read` does. */
+  write(name: string, values: TensorView, rank?: number): void;
   /** Sets parameters from safetensors files, or to their initial values where there are none; clears the states. */
   load(options?: { readonly weights?: readonly string[]; readonly seed?: number }): Promise<void>;
   /** One optimizer step on what the inputs hold. Rejects if another step is under way. */

@@ -98,8 +98,8 @@ test(
     expect(new Set(plan.steps.map(({ lane }) => lane))).toEqual(new Set(["compute", "comm"]));
     expect(plan.steps.some(({ lane, loops }) => lane === "comm" && loops.length > 0)).toBe(true);
     const arrays = arraysFor(program);
-    const apart = await runCompiled(program, arrays, 1, plan);
-    expect(apart).toEqual(await runCompiled(program, arrays, 1, onOneLane(program)));
+    const apart = await runCompiled(program, arrays, 1, "cpu", plan);
+    expect(apart).toEqual(await runCompiled(program, arrays, 1, "cpu", onOneLane(program)));
   },
   BUILD_MS,
 );

@@ -1,10 +1,13 @@
-/** @file Compiles a graph for the CPU and runs one step of it on plain arrays. */
+/** @file Compiles a graph and runs one step of it on plain arrays. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildProgram } from "../../src/codegen/build.ts";
 import { emitCpu } from "../../src/codegen/cpu/emit.ts";
 import { cpuTarget } from "../../src/codegen/cpu/target.ts";
+import { emitCuda } from "../../src/codegen/cuda/emit.ts";
+import { cudaTarget } from "../../src/codegen/cuda/target.ts";
+import type { TargetName } from "../../src/codegen/targets.ts";
 import type { NDArray } from "../../src/ir/array.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import { coordinatesOf, sharesOf, wholeOf } from "../../src/ir/interpret.ts";
@@ -16,9 +19,10 @@ import { planMemory } from "../../src/passes/plan-memory.ts";
 import { schedule } from "../../src/passes/schedule.ts";
 import { toBf16 } from "./random.ts";
 
-/** The plan of `graph` for the CPU. Throws where it has a race. */
-export function planFor(graph: Graph, threads = 2): Plan {
-  const plan = planMemory(schedule(graph, cpuTarget(graph.mesh, threads)));
+/** The plan of `graph`. Throws where it has a race. */
+export function planFor(graph: Graph, threads = 2, name: TargetName = "cpu"): Plan {
+  const target = name === "cuda" ? cudaTarget(graph.mesh) : cpuTarget(graph.mesh, threads);
+  const plan = planMemory(schedule(graph, target));
   const races = findRaces(plan);
   if (races.length > 0) throw new Error(races.map(({ message }) => message).join("\n"));
   return plan;
@@ -32,13 +36,12 @@ function numberOf(bits: number): number {
   return new Float32Array(Uint32Array.of(bits << 16).buffer)[0];
 }
 
-function write(view: TensorView, { data }: NDArray, dtype: DType): void {
-  data.forEach((value, i) => {
-    view[i] = dtype === "bf16" ? bitsOf(value) : value;
-  });
+function encode({ data }: NDArray, dtype: DType): TensorView {
+  if (dtype === "bf16") return Uint16Array.from(data, bitsOf);
+  return dtype === "i32" ? Int32Array.from(data) : Float32Array.from(data);
 }
 
-function read(view: TensorView, dtype: DType): Float64Array {
+function decode(view: TensorView, dtype: DType): Float64Array {
   return Float64Array.from(view, (value) => (dtype === "bf16" ? numberOf(value) : value));
 }
 
@@ -50,18 +53,19 @@ export async function runCompiled(
   graph: Graph,
   arrays: ReadonlyMap<string, NDArray>,
   threads = graph.mesh.size > 0 ? 1 : 2,
-  plan = planFor(graph, threads),
+  target: TargetName = "cpu",
+  plan = planFor(graph, threads, target),
 ): Promise<{ outputs: Map<string, Float64Array>; updates: Map<string, Float64Array> }> {
   const folder = mkdtempSync(join(tmpdir(), "ithaca-kernels-"));
   try {
-    const sources = emitCpu(plan, { threads, modelFlops: 0 });
-    const built = await buildProgram(sources, folder, "cpu");
+    const emit = target === "cuda" ? emitCuda : emitCpu;
+    const built = await buildProgram(emit(plan, { threads, modelFlops: 0 }), folder, target);
     const ranks = coordinatesOf(graph.mesh).length;
     const program = await openProgram(built.program, { threads, ranks });
     await program.load();
     for (const { value } of graph.params) {
       sharesOf(arrays.get(value.name) as NDArray, value.type, graph.mesh).forEach((share, rank) => {
-        write(program.view(value.name, rank), share, value.type.dtype);
+        program.write(value.name, encode(share, value.type.dtype), rank);
       });
     }
     await program.step();
@@ -69,7 +73,7 @@ export async function runCompiled(
       const sizes = [...(type.times === null ? [] : [type.times]), ...localSizes(type, graph.mesh)];
       const shares = Array.from({ length: ranks }, (_, rank) => ({
         sizes,
-        data: read(program.view(name, rank), type.dtype),
+        data: decode(program.read(name, rank), type.dtype),
       }));
       return [name, wholeOf(shares, type, graph.mesh).data] as const;
     };

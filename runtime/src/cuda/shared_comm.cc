@@ -29,8 +29,6 @@ class SharedComm final : public DeviceComm {
     for (cudaEvent_t* event : {&ready_, &done_}) {
       check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
     }
-    meet(nullptr);
-    reach_peers();
   }
   ~SharedComm() override {
     cudaEventDestroy(ready_);
@@ -89,6 +87,7 @@ class SharedComm final : public DeviceComm {
   void begin(const void* send, cudaStream_t stream) {
     check_cuda(cudaEventRecord(ready_, stream), "cudaEventRecord");
     meet(send);
+    if (!reached_) reach_peers();
     for (const Published& peer : peers_) {
       check_cuda(cudaStreamWaitEvent(stream, peer.ready, 0), "cudaStreamWaitEvent");
     }
@@ -103,7 +102,9 @@ class SharedComm final : public DeviceComm {
     }
   }
 
+  // At the first call, since the ranks of one thread are opened one after the other.
   void reach_peers() {
+    reached_ = true;
     for (const Published& peer : peers_) {
       int reachable = 0;
       if (peer.device == device_) continue;
@@ -142,6 +143,7 @@ class SharedComm final : public DeviceComm {
   cudaEvent_t ready_ = nullptr;
   cudaEvent_t done_ = nullptr;
   int device_ = 0;
+  bool reached_ = false;
 };
 
 }  // namespace
