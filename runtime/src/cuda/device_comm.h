@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 
 #include "ithaca/comm.h"
 #include "ithaca/dtype.h"
@@ -19,7 +20,7 @@ class DeviceComm {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual void all_to_all(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) = 0;
+  virtual void all_to_all(std::span<const Comm::Part> parts, cudaStream_t stream) = 0;
   virtual void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) = 0;
   virtual void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) = 0;
   virtual void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) = 0;

@@ -38,11 +38,13 @@ class SharedComm final : public DeviceComm {
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
 
-  void all_to_all(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
-    begin(send, stream);
-    auto* to = static_cast<std::byte*>(recv);
-    for (int r : others_first()) copy(to + r * bytes, peers_[r].send + rank() * bytes, bytes, stream);
-    end(stream);
+  void all_to_all(std::span<const Comm::Part> parts, cudaStream_t stream) override {
+    for (const auto& [send, recv, bytes] : parts) {
+      begin(send, stream);
+      auto* to = static_cast<std::byte*>(recv);
+      for (int r : others_first()) copy(to + r * bytes, peers_[r].send + rank() * bytes, bytes, stream);
+      end(stream);
+    }
   }
 
   void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {

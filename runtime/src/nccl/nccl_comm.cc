@@ -36,11 +36,15 @@ class NcclComm final : public DeviceComm {
   int size() const override { return host_.size(); }
 
   // Grouped sends and receives: ncclAlltoAll is not in every NCCL that must do.
-  void all_to_all(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
+  void all_to_all(std::span<const Comm::Part> parts, cudaStream_t stream) override {
     check_nccl(ncclGroupStart(), "ncclGroupStart");
-    for (int r = 0; r < size(); ++r) {
-      check_nccl(ncclSend(static_cast<const std::byte*>(send) + r * bytes, bytes, ncclInt8, r, comm_, stream), "ncclSend", comm_);
-      check_nccl(ncclRecv(static_cast<std::byte*>(recv) + r * bytes, bytes, ncclInt8, r, comm_, stream), "ncclRecv", comm_);
+    for (const auto& [send, recv, bytes] : parts) {
+      for (int r = 0; r < size(); ++r) {
+        const auto* from = static_cast<const std::byte*>(send) + r * bytes;
+        auto* to = static_cast<std::byte*>(recv) + r * bytes;
+        check_nccl(ncclSend(from, bytes, ncclInt8, r, comm_, stream), "ncclSend", comm_);
+        check_nccl(ncclRecv(to, bytes, ncclInt8, r, comm_, stream), "ncclRecv", comm_);
+      }
     }
     check_nccl(ncclGroupEnd(), "ncclGroupEnd", comm_);
   }

@@ -1,0 +1,52 @@
+// The link of packing.h on a stream.
+#include "exchange.h"
+
+#include "copy.h"
+
+namespace ithaca::cuda {
+
+namespace {
+
+struct Link {
+  DeviceComm& comm;
+  cudaStream_t stream;
+
+  int size() const { return comm.size(); }
+  void copy_strided(const void* from, const std::int64_t* from_strides, void* to, const std::int64_t* to_strides,
+                    const std::int64_t* dims, int rank, int element_bytes) const {
+    cuda::copy_strided(from, from_strides, to, to_strides, dims, rank, element_bytes, stream);
+  }
+  void all_to_all(std::span<const Comm::Part> parts) const { comm.all_to_all(parts, stream); }
+  void all_gather(const void* send, void* recv, std::size_t bytes) const {
+    comm.all_gather(send, recv, bytes, stream);
+  }
+  void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype) const {
+    comm.reduce_scatter(send, recv, count, dtype, stream);
+  }
+};
+
+}  // namespace
+
+void all_to_all(DeviceComm& comm, std::initializer_list<Exchange> tensors, bool to_minor, void* workspace,
+                cudaStream_t stream) {
+  Link link{comm, stream};
+  packing::all_to_all(link, tensors, to_minor, workspace);
+}
+
+void all_gather(DeviceComm& comm, const void* x, void* y, std::int64_t outer, std::int64_t part, std::int64_t inner,
+                int element_bytes, void* workspace, cudaStream_t stream) {
+  Link link{comm, stream};
+  packing::all_gather(link, x, y, outer, part, inner, element_bytes, workspace);
+}
+
+void reduce_scatter(DeviceComm& comm, const void* x, void* y, std::int64_t outer, std::int64_t part,
+                    std::int64_t inner, DType dtype, void* workspace, cudaStream_t stream) {
+  Link link{comm, stream};
+  packing::reduce_scatter(link, x, y, outer, part, inner, dtype, workspace);
+}
+
+void all_reduce(DeviceComm& comm, const void* x, void* y, std::int64_t count, DType dtype, cudaStream_t stream) {
+  comm.all_reduce(x, y, static_cast<std::size_t>(count), dtype, stream);
+}
+
+}  // namespace ithaca::cuda
