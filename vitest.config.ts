@@ -4,7 +4,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["**/node_modules/**", "**/fixtures/**"],
+    // What needs a GPU is run by npm run test:gpu.
+    exclude: ["**/node_modules/**", "**/fixtures/**", "test/gpu/**"],
     pool: "forks",
     testTimeout: 30_000,
     hookTimeout: 180_000,

@@ -121,8 +121,8 @@ RunFile read_run_file(const std::string& path) {
   run.threads = keys.count("threads");
   run.ranks = keys.count("ranks");
   const std::string comm = keys.text("comm", "local");
-  if (comm != "local" && comm != "mpi") keys.refuse("comm", "\"local\" or \"mpi\"");
-  run.mpi = comm == "mpi";
+  if (comm != "local" && comm != "mpi" && comm != "nccl") keys.refuse("comm", "\"local\", \"mpi\" or \"nccl\"");
+  run.mpi = comm != "local";
   return run;
 }
 

@@ -21,7 +21,13 @@ export function compileCommand(): Command {
       const build = join(config.output_dir, "build");
       requireWritable(config.output_dir);
       const begin = performance.now();
-      const program = await buildProgram(compiled.sources, build, "cpu", report, config.parallel.comm);
+      const program = await buildProgram(
+        compiled.sources,
+        build,
+        config.target,
+        report,
+        config.parallel.comm,
+      );
       const seconds = { ...compiled.seconds, build: (performance.now() - begin) / 1000 };
       const plan = join(build, "plan.txt");
       await writeFile(plan, compiled.planText);

@@ -3,7 +3,7 @@ import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:
 import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { cacheDir, makeOnce, place, prune, temporaryName, touch, writeWhole } from "../cache.ts";
-import { type BuildTarget, buildTarget, type TargetName, type Unit } from "./targets.ts";
+import { type BuildTarget, buildTarget, loader, type TargetName, type Unit } from "./targets.ts";
 import {
   addonIncludeDirs,
   findToolchain,
@@ -106,8 +106,7 @@ export async function buildProgram(
 /** Builds the Node addon that loads a program.so, and returns its path. */
 export async function buildAddon(report: Report = silent): Promise<string> {
   const toolchain = await findToolchain();
-  const target = await buildTarget("cpu");
-  const runtime = await runtimeLibrary(toolchain, report);
+  const runtime = await runtimeLibrary(toolchain, report, loader);
   const defines = ["-DNAPI_CPP_EXCEPTIONS", "-DNAPI_VERSION=8", "-DNODE_GYP_MODULE_NAME=ithaca"];
   const unit: Unit = {
     path: addonEntry,
@@ -115,10 +114,10 @@ export async function buildAddon(report: Report = silent): Promise<string> {
     flags: [...generatedFlags, ...defines],
     includeDirs: [...includeDirs, ...addonIncludeDirs()],
   };
-  const [object] = await compileAll(toolchain, [unit], report);
+  const [object] = await compileAll(toolchain, [unit], report, undefined, loader);
   const addon = join(cacheDir(), "addons", sha256(runtime, object as string), "ithaca.node");
   await makeOnce(addon, (temporary) =>
-    link(toolchain, target, temporary, ["-shared", "-Wl,-Bsymbolic", object as string, runtime]),
+    link(toolchain, loader, temporary, ["-shared", "-Wl,-Bsymbolic", object as string, runtime]),
   );
   await prune(dirname(dirname(addon)), 8);
   return addon;

@@ -44,6 +44,14 @@ const cpu: BuildTarget = {
   requireHeaders: (toolchain) => requireHeaders(toolchain),
 };
 
+/** What loads programs of any target, and so holds no kernels. */
+export const loader: BuildTarget = {
+  ...cpu,
+  folders: [],
+  linkFlags,
+  requireHeaders: (toolchain) => requireHeaders(toolchain, ["nlohmann/json.hpp"]),
+};
+
 /** The target as this machine can build it. Throws UserError where the toolkit or a library is missing. */
 export async function buildTarget(name: TargetName, needsNccl = false): Promise<BuildTarget> {
   return name === "cpu" ? cpu : cudaTarget(await requireCuda(needsNccl), await architectures());

@@ -12,7 +12,6 @@ export interface Unavailable {
 }
 
 export const unavailable: readonly Unavailable[] = [
-  wants("target", "training on GPUs", "cpu", (c) => c.target === "cuda"),
   wants("parallel.zero_stage", "ZeRO", "0", (c) => c.parallel.zero_stage !== 0),
   wants("parallel.comm", "collectives of GPUs", "local or mpi", (c) => c.parallel.comm === "nccl"),
   wants("memory.optimizer_offload", "offload", "off", (c) => isOn(c.memory.optimizer_offload)),

@@ -31,10 +31,10 @@ export async function train(
   const build = join(config.output_dir, "build");
   const { model } = compiled;
   const { comm } = config.parallel;
-  if (comm === "mpi") await requireMpi(); // before the data, which may take a while
+  if (comm !== "local") await requireMpi(); // before the data, which may take a while
   requireWritable(config.output_dir);
   const data = await prepareData(config, vocabularySize(model), percent("reading the text", options.report));
-  const program = await buildProgram(compiled.sources, build, "cpu", options.report, comm);
+  const program = await buildProgram(compiled.sources, build, config.target, options.report, comm);
   const path = join(build, "run.json");
   await writeWhole(path, `${JSON.stringify(await runFile(config, model, data, build), null, 2)}\n`);
   return runBinary(program.train, path, config, { ...options, start: startOf(config, options.job ?? null) });
@@ -43,7 +43,7 @@ export async function train(
 /** A job of torchrun's has no say: its first process runs all ranks. */
 function startOf({ parallel }: Config, job: OuterJob | null): Start {
   const ranks = parallel.sequence * parallel.data;
-  if (parallel.comm !== "mpi") return { by: "itself", ranks };
+  if (parallel.comm === "local") return { by: "itself", ranks };
   if (job && job.launcher !== "torchrun") return { by: "job", job };
   const hosts = parallel.hosts && placeRanks(parallel.hosts, ranks);
   if (hosts && "message" in hosts) throw new Error(`parallel.hosts was not checked: ${hosts.message}`);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 
 namespace ithaca {
 
@@ -26,6 +28,9 @@ class Device {
 
   // Runs a lane's part of one step to its end, on the calling thread. Throws what failed.
   virtual void run(const LaneSpec& lane, Rank& rank) = 0;
+
+  // Bytes that collectives on this device have sent, where they are not those of Comm.
+  virtual std::optional<std::uint64_t> bytes_sent() const { return std::nullopt; }
 
   // What generated code of this target needs besides the arenas; nullptr where it needs nothing.
   virtual void* context() { return nullptr; }

@@ -6,21 +6,9 @@
 #include <initializer_list>
 
 #include "ithaca/comm.h"
+#include "packing.h"
 
 namespace ithaca::cpu {
-
-// A rank's share seen as [outer, major, middle, minor, inner], where major and minor are the two dimensions exchanged.
-struct ExchangeShape {
-  std::int64_t outer, major, middle, minor, inner;
-  int element_bytes;
-};
-
-// One tensor of an exchange. `shape` has the sizes of the parts: x and y are comm.size() times its elements.
-struct Exchange {
-  const void* x;
-  void* y;
-  ExchangeShape shape;
-};
 
 // Moves the split of every tensor over the ranks of `comm` between its two dimensions, all in one exchange. If
 // `to_minor`, x holds a part of major and all of minor, y all of major and a part of minor; else the other way round.

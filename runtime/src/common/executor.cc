@@ -158,6 +158,7 @@ void Executor::stop_lanes() {
 }
 
 std::uint64_t Executor::bytes_sent() const {
+  if (const auto sent = device_->bytes_sent()) return *sent;
   std::uint64_t total = 0;
   for (const auto& comm : comms_) total += comm ? comm->bytes_sent() : 0;
   return total;

@@ -71,6 +71,12 @@ void Context::synchronize() {
   }
 }
 
+std::uint64_t Context::bytes_sent() const {
+  std::uint64_t total = 0;
+  for (const auto& axis : comms_) total += axis ? axis->bytes_sent() : 0;
+  return total;
+}
+
 bool Context::has_comms() const {
   for (const auto& axis : comms_) {
     if (axis) return true;

@@ -37,6 +37,7 @@ class Context {
 
   DeviceComm& axis(int number) { return *comms_[number]; }
   bool has_comms() const;
+  std::uint64_t bytes_sent() const;
 
   cudaStream_t compute = nullptr, comm = nullptr, to_host = nullptr, to_device = nullptr;
   Libraries libraries;

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 
@@ -26,6 +27,14 @@ class DeviceComm {
   virtual void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) = 0;
   // Throws Error if a call that was issued has failed since.
   virtual void check() {}
+  // As Comm::bytes_sent(), counted as calls are issued.
+  std::uint64_t bytes_sent() const { return bytes_sent_; }
+
+ protected:
+  void count_sent(std::size_t bytes) { bytes_sent_ += bytes; }
+
+ private:
+  std::uint64_t bytes_sent_ = 0;
 };
 
 // Among ranks that are threads of this process: each reads the others' memory, on one GPU or on GPUs that reach each

@@ -67,6 +67,7 @@ class Gpu final : public Device {
   std::byte* host() const override { return static_cast<std::byte*>(host_); }
   bool is_host_memory() const override { return false; }
   void* context() override { return context_.get(); }
+  std::optional<std::uint64_t> bytes_sent() const override { return context_->bytes_sent(); }
 
   void write(std::byte* to, const void* from, std::size_t bytes) override {
     use();

@@ -29,10 +29,14 @@ class SharedComm final : public DeviceComm {
     for (cudaEvent_t* event : {&ready_, &done_}) {
       check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
     }
+    void* scratch = nullptr;
+    check_cuda(cudaMalloc(&scratch, kSmallSumBytes + kMaxPeers * sizeof(float)), "cudaMalloc");
+    scratch_ = static_cast<std::byte*>(scratch);
   }
   ~SharedComm() override {
     cudaEventDestroy(ready_);
     cudaEventDestroy(done_);
+    cudaFree(scratch_);
   }
 
   int rank() const override { return host_.rank(); }
@@ -42,7 +46,7 @@ class SharedComm final : public DeviceComm {
     for (const auto& [send, recv, bytes] : parts) {
       begin(send, stream);
       auto* to = static_cast<std::byte*>(recv);
-      for (int r : others_first()) copy(to + r * bytes, peers_[r].send + rank() * bytes, bytes, stream);
+      for (int r : others_first()) take(r, to + r * bytes, peers_[r].send + rank() * bytes, bytes, stream);
       end(stream);
     }
   }
@@ -50,9 +54,7 @@ class SharedComm final : public DeviceComm {
   void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
     begin(send, stream);
     auto* to = static_cast<std::byte*>(recv);
-    for (int r : others_first()) {
-      if (peers_[r].send != to + r * bytes) copy(to + r * bytes, peers_[r].send, bytes, stream);
-    }
+    for (int r : others_first()) take(r, to + r * bytes, peers_[r].send, bytes, stream);
     end(stream);
   }
 
@@ -63,18 +65,20 @@ class SharedComm final : public DeviceComm {
   }
 
   void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) override {
-    // Each rank sums one part for all, so in place no rank overwrites what another one still has to read.
-    const std::size_t part = (count + size() - 1) / size();
-    const std::size_t bytes = dtype_bytes(dtype);
-    const auto first = [&](int r) { return std::min(count, r * part); };
-    const auto length = [&](int r) { return first(r + 1) - first(r); };
     auto* to = static_cast<std::byte*>(recv);
+    const std::size_t bytes = dtype_bytes(dtype);
+    const std::size_t part = count * bytes <= kSmallSumBytes ? 0 : count / size();
+    const std::size_t done = part * size();
     begin(send, stream);
-    sum(first(rank()), to + first(rank()) * bytes, length(rank()), dtype, stream);
+    // Nobody else reads this rank's part, which may be in place; what all read is written once all have read it.
+    sum(rank() * part, to + rank() * part * bytes, part, dtype, stream);
+    sum(done, scratch_, count - done, dtype, stream);
     end(stream);
+    copy(to + done * bytes, scratch_, (count - done) * bytes, stream);
+    if (part == 0) return;
     begin(recv, stream);
     for (int r : others_first()) {
-      if (r != rank()) copy(to + first(r) * bytes, peers_[r].send + first(r) * bytes, length(r) * bytes, stream);
+      if (r != rank()) take(r, to + r * part * bytes, peers_[r].send + r * part * bytes, part * bytes, stream);
     }
     end(stream);
   }
@@ -125,12 +129,19 @@ class SharedComm final : public DeviceComm {
     if (bytes > 0) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "a copy between ranks");
   }
 
+  // What is taken from another rank it has sent. Every rank of a call takes as much as it gives.
+  void take(int from_rank, std::byte* to, const std::byte* from, std::size_t bytes, cudaStream_t stream) {
+    if (from_rank != rank()) count_sent(bytes);
+    if (to != from) copy(to, from, bytes, stream);
+  }
+
   // recv[0, count) = the sum of all ranks' elements from `begin` on, in rank order.
   void sum(std::size_t begin, void* recv, std::size_t count, DType dtype, cudaStream_t stream) {
     Peers from = {};
     from.count = size();
     for (int r = 0; r < size(); ++r) from.data[r] = peers_[r].send + begin * dtype_bytes(dtype);
     if (count > 0) sum_peers(from, recv, static_cast<std::int64_t>(count), dtype, stream);
+    count_sent((size() - 1) * count * dtype_bytes(dtype));
   }
 
   // Every rank starts with another neighbour, so that not all read the same memory at once.
@@ -144,6 +155,7 @@ class SharedComm final : public DeviceComm {
   std::vector<Published> peers_;
   cudaEvent_t ready_ = nullptr;
   cudaEvent_t done_ = nullptr;
+  std::byte* scratch_ = nullptr;  // a sum that is too small to be shared
   int device_ = 0;
   bool reached_ = false;
 };

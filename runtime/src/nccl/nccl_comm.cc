@@ -39,6 +39,7 @@ class NcclComm final : public DeviceComm {
   void all_to_all(std::span<const Comm::Part> parts, cudaStream_t stream) override {
     check_nccl(ncclGroupStart(), "ncclGroupStart");
     for (const auto& [send, recv, bytes] : parts) {
+      count_sent((size() - 1) * bytes);
       for (int r = 0; r < size(); ++r) {
         const auto* from = static_cast<const std::byte*>(send) + r * bytes;
         auto* to = static_cast<std::byte*>(recv) + r * bytes;
@@ -49,12 +50,17 @@ class NcclComm final : public DeviceComm {
     check_nccl(ncclGroupEnd(), "ncclGroupEnd", comm_);
   }
   void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) override {
+    count_sent((size() - 1) * bytes);
     check_nccl(ncclAllGather(send, recv, bytes, ncclInt8, comm_, stream), "ncclAllGather", comm_);
   }
   void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) override {
+    count_sent((size() - 1) * count * dtype_bytes(dtype));
     check_nccl(ncclReduceScatter(send, recv, count, nccl_type(dtype), ncclSum, comm_, stream), "ncclReduceScatter", comm_);
   }
   void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) override {
+    const std::size_t bytes = count * dtype_bytes(dtype);
+    const std::size_t part = bytes <= kSmallSumBytes ? 0 : count / size();  // as Comm::all_reduce counts
+    count_sent((size() - 1) * (2 * part + (count - part * size())) * dtype_bytes(dtype));
     check_nccl(ncclAllReduce(send, recv, count, nccl_type(dtype), ncclSum, comm_, stream), "ncclAllReduce", comm_);
   }
   void check() override {

@@ -1,7 +1,7 @@
 /** @file How much scratch memory each op's kernels need on a GPU, in bytes. */
 import type { Node } from "../../ir/graph.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
-import { bytesOfType, product, rowsAndColumns, type Workspaces } from "../kernels.ts";
+import { exchangeWorkspaces, product, rowsAndColumns, type Workspaces } from "../kernels.ts";
 import { takesCudnn } from "./kernels.ts";
 import {
   attentionGradWorkspaceBytes,
@@ -9,7 +9,11 @@ import {
   rowSumsWorkspaceBytes,
   SUM_SQUARES_WORKSPACE_BYTES,
 } from "./workspace.ts";
-import { cudnnAttentionGradWorkspaceBytes, cudnnAttentionWorkspaceBytes, MATMUL_WORKSPACE_BYTES } from "./workspace-libraries.ts";
+import {
+  cudnnAttentionGradWorkspaceBytes,
+  cudnnAttentionWorkspaceBytes,
+  MATMUL_WORKSPACE_BYTES,
+} from "./workspace-libraries.ts";
 
 export const workspaces: Workspaces = {
   matmul: () => MATMUL_WORKSPACE_BYTES,
@@ -29,9 +33,7 @@ export const workspaces: Workspaces = {
   },
   cross_entropy: ({ operands: [logits] }, mesh) =>
     crossEntropyWorkspaceBytes(rowsAndColumns(logits.type, mesh)[0]),
-  all_to_all: ({ operands: [x] }, mesh) => 2 * bytesOfType(x.type, mesh),
-  all_gather: ({ results: [y] }, mesh) => bytesOfType(y.type, mesh),
-  reduce_scatter: ({ operands: [x] }, mesh) => bytesOfType(x.type, mesh),
+  ...exchangeWorkspaces,
 };
 
 function headsOf({ operands: [q, k] }: Node, mesh: Mesh) {
