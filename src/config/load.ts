@@ -187,7 +187,7 @@ function resolved(values: ConfigValues, document: ConfigDocument): Config {
   const placed = hosts === null ? [{ host: "", ranks }] : placeRanks(hosts, ranks);
   if ("message" in placed) fail(["parallel", "hosts"], placed.message, placed.remedy);
   const remote = hosts !== null ? "hosts" : launcher_args.length > 0 ? "launcher_args" : null;
-  if (remote !== null && comm !== "mpi") {
+  if (remote !== null && comm === "local") {
     const key = `parallel.${remote}`;
     fail(["parallel", remote], `${key} needs ranks that are processes`, "Set parallel.comm: mpi.");
   }

@@ -37,7 +37,7 @@ export function outerJob(environment: Environment = process.env): OuterJob | nul
 export function requireFitting(job: OuterJob, { parallel }: Pick<Config, "parallel">): void {
   const { launcher, rank, ranks } = job;
   const wanted = parallel.sequence * parallel.data;
-  if (launcher !== "torchrun" && parallel.comm !== "mpi") {
+  if (launcher !== "torchrun" && parallel.comm === "local") {
     throw new UserError(
       `this is process ${rank} of ${ranks} that ${launcher} has started, and with parallel.comm: ${parallel.comm} all ranks are threads of one process`,
       { remedy: `Set parallel.comm: mpi, or start it without ${launcher}.` },

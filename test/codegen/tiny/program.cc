@@ -63,6 +63,8 @@ constexpr ithaca::ProgramSpec kProgram = {
     .steps = kSteps,
     .model_flops = 1234.0000000000000,
     .max_threads = 2,
+    .one_document = false,
+    .open_device = nullptr,
 };
 
 }  // namespace
