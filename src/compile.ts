@@ -201,10 +201,18 @@ function policiesOf({ memory }: Config): Policy[] {
         "Set memory.activation_checkpointing to layer, attention or auto, or activation_offload to auto.",
     });
   }
+  const isGrouped = typeof memory.head_groups === "number" && memory.head_groups > 1;
+  if (isGrouped && checkpointing === "attention") {
+    throw new UserError(
+      `memory.activation_checkpointing: attention keeps what all heads give, memory.head_groups: ${memory.head_groups} computes it anew`,
+      { remedy: "Set memory.activation_checkpointing to layer, or memory.head_groups to off." },
+    );
+  }
   const offloadLayers = offload === "host" ? Number.POSITIVE_INFINITY : 0;
   const least =
     offload === "host" ? (["attention", "layer"] as const) : (["off", "attention", "layer"] as const);
-  return (checkpointing === "auto" ? least : [checkpointing]).map((own) => ({
+  const able = least.filter((own) => own !== "attention" || !isGrouped);
+  return (checkpointing === "auto" ? able : [checkpointing]).map((own) => ({
     checkpointing: own,
     offloadLayers,
   }));
@@ -254,7 +262,7 @@ function excessOf(plan: Plan, { memory }: Config): string | null {
 }
 
 function pipelineOptions(config: Config, policy: Policy) {
-  const { tiled_loss, tiled_mlp, tiled_projections } = config.memory;
+  const { tiled_loss, tiled_mlp, tiled_projections, head_groups } = config.memory;
   const tiles = (asked: "auto" | "off" | number) => (asked === "auto" ? 0 : asked === "off" ? 1 : asked);
   return {
     ...policy,
@@ -264,6 +272,7 @@ function pipelineOptions(config: Config, policy: Policy) {
     lossTiles: tiles(tiled_loss),
     mlpTiles: tiled_mlp === "auto" ? 1 : tiles(tiled_mlp),
     projectionTiles: tiled_projections === "auto" ? 1 : tiles(tiled_projections),
+    headGroups: typeof head_groups === "number" ? head_groups : 1,
     beta1: config.adam_beta1,
     beta2: config.adam_beta2,
     epsilon: config.adam_epsilon,

@@ -40,6 +40,8 @@ const memory = {
   tiled_mlp: oneOfOrCount(1, "tiles", "auto", "off").default("auto"),
   /** What works token by token in a layer beside its MLP: norms, projections, rotary embeddings. */
   tiled_projections: oneOfOrCount(1, "tiles", "auto", "off").default("auto"),
+  /** Groups in which attention takes its heads, each projected, exchanged and projected back alone. */
+  head_groups: oneOfOrCount(1, "groups", "auto", "off").default("auto"),
   /** "attention" is "layer", but attention's output is kept. */
   activation_checkpointing: oneOf("auto", "off", "layer", "attention").default("auto"),
   activation_offload: oneOf("auto", "off", "host").default("auto"),

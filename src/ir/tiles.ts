@@ -71,11 +71,15 @@ function bodyTypes(node: Node, operands: readonly Value[]): TensorType[] {
   return operands.map(({ type }) => memberOf(type));
 }
 
-/** Where an attribute is the sizes of the result, those that an operand's dimension stands for follow it. */
+/** Attributes that are sizes: those of the result follow the operands' dimensions, a number of heads what they are split from. */
 function resizedAttrs(node: Node, operands: readonly Value[]): Attrs {
-  const { sizes } = node.attrs as { sizes?: readonly number[] };
-  if (sizes === undefined) return node.attrs;
+  const { sizes, heads } = node.attrs as { sizes?: readonly number[]; heads?: number };
   const types = node.operands.map(({ type }) => type);
+  if (heads !== undefined) {
+    const [before, now] = [types[0], operands[0].type].map(({ dims }) => dims[dims.length - 1].size);
+    return { ...node.attrs, heads: (heads * now) / before };
+  }
+  if (sizes === undefined) return node.attrs;
   const results = node.results.map(({ type }) => type);
   const terms = letters(ruleOf(recordOf(node.op), node.attrs, types), types, results);
   const now = new Map(

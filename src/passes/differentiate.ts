@@ -90,6 +90,7 @@ function backward(
       continue;
     builder.loc = node.loc;
     builder.serving = `d.${node.results[0].name}`;
+    if (node.op !== "cast") building(builder, () => roundGrads(node.results, grads));
     const operandGrads = building(builder, () => gradientsOf(node, grads, reach, builder));
     node.operands.forEach((operand, i) => {
       const grad = operandGrads[i];
@@ -119,6 +120,18 @@ function sumOf(a: Value, b: Value, name: string): Value {
     value.type.dtype === "f32" ? value : ops.cast(value, { dtype: "f32" }),
   );
   return ops.add(wide, other, {}, { name });
+}
+
+/**
+ * Gradients in the type of their values: what a tile has summed up in f32 is rounded once. Only a cast takes them as they
+ * are, which is where a weight's gradient stays f32.
+ */
+function roundGrads(values: readonly Value[], grads: Map<Value, Value>): void {
+  for (const value of values) {
+    const grad = grads.get(value);
+    const { dtype } = value.type;
+    if (grad && grad.type.dtype !== dtype) grads.set(value, ops.cast(grad, { dtype }));
+  }
 }
 
 function gradientsOf(

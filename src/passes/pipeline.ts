@@ -3,6 +3,7 @@ import { accumulate } from "./accumulate.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { differentiate } from "./differentiate.ts";
 import { fuse } from "./fuse.ts";
+import { headGroups } from "./head-groups.ts";
 import { offload } from "./offload.ts";
 import { oneDocument } from "./one-document.ts";
 import { optimizer } from "./optimizer.ts";
@@ -39,6 +40,8 @@ export interface TrainingOptions {
   /** Tiles of each MLP, and of what else in a layer works token by token; likewise. */
   readonly mlpTiles: number;
   readonly projectionTiles: number;
+  /** Groups in which attention takes its heads; 1: all at once. */
+  readonly headGroups: number;
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
@@ -56,6 +59,7 @@ export const DEFAULTS: TrainingOptions = {
   lossTiles: 0,
   mlpTiles: 1,
   projectionTiles: 1,
+  headGroups: 1,
   beta1: 0.9,
   beta2: 0.95,
   epsilon: 1e-8,
@@ -81,6 +85,9 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
       dtype: options.precision === "bf16" ? "bf16" : "f32",
     }),
     entry(shard, "layouts of the inputs decide every layout after"),
+    entry(headGroups, "before ulysses, which then exchanges one group of heads at a time", {
+      groups: options.headGroups,
+    }),
     entry(ulysses, "needs to see which op has its sequence split; while layers are rolled up, once for all"),
     entry(
       tileMlp,

@@ -1,7 +1,7 @@
 /** @file Makes tiles of segments of a program: what `tile-mlp` and `tile` share. */
 import type { Graph, Node, Region, Value } from "../ir/graph.ts";
 import { type Cut, tileType } from "../ir/ops/region.ts";
-import { retyped } from "../ir/tiles.ts";
+import { retyped, tileAttrs } from "../ir/tiles.ts";
 import { localBytes, localSizes, type Mesh } from "../ir/type.ts";
 import { cutInto } from "./cut.ts";
 import { type Followed, followInputs } from "./follow.ts";
@@ -65,7 +65,8 @@ function tileNodes(
     if (tile) return [tile];
     if (gone.has(node)) return [];
     // A tile over samples holds one over the sequence; one over the sequence is done.
-    const open = node.op === "repeat" || (node.op === "tile" && dim === SEQUENCE && isOverBatch(node));
+    const open =
+      node.op === "repeat" || (node.op === "tile" && dim === SEQUENCE && isOverBatch(node, places));
     if (!node.body || !open) return [node];
     const inner = tileNodes(node.body, places, dim, mesh, tiling);
     if (inner === node.body.nodes) return [node];
@@ -75,8 +76,9 @@ function tileNodes(
   return changed ? nodes : region.nodes;
 }
 
-const isOverBatch = (node: Node): boolean =>
-  (node.attrs.split as readonly number[]).every((dim) => dim <= 0) &&
+/** Whether the tile cuts what has a sequence along the dimension in front of it, and is not done inside. */
+const isOverBatch = (node: Node, places: Followed): boolean =>
+  node.operands.some((operand, i) => places.has(operand) && tileAttrs(node).split[i] === BATCH) &&
   node.body?.nodes.every(({ op }) => op !== "tile") === true;
 
 /** The nodes as one tile, or null where there would be a single one, or nobody reads what they make. */

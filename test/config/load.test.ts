@@ -74,6 +74,7 @@ describe("a good file", () => {
         tiled_loss: "auto",
         tiled_mlp: "auto",
         tiled_projections: "auto",
+        head_groups: "auto",
         activation_checkpointing: "auto",
         activation_offload: "auto",
         optimizer_offload: "off",

@@ -2,20 +2,21 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { NDArray } from "../../src/ir/array.ts";
-import type { Graph } from "../../src/ir/graph.ts";
+import { allNodes, type Graph } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { print } from "../../src/ir/print.ts";
 import { accumulate } from "../../src/passes/accumulate.ts";
 import { differentiate } from "../../src/passes/differentiate.ts";
 import { fuse } from "../../src/passes/fuse.ts";
+import { possibleGroups } from "../../src/passes/head-groups.ts";
 import { type TrainingOptions, trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
 import { simplify } from "../../src/passes/simplify.ts";
 import { tileLoss } from "../../src/passes/tile-loss.ts";
 import { unroll } from "../../src/passes/unroll.ts";
 import { planFor } from "../support/compiled.ts";
-import { arraysFor, decoder, onGraph, recipes, TRAINING } from "../support/decoders.ts";
+import { arraysFor, decoder, onGraph, PLAIN, type Recipe, recipes, TRAINING } from "../support/decoders.ts";
 import { expectClose } from "../support/expect.ts";
 import { runs } from "../support/fuzz.ts";
 import { random } from "../support/random.ts";
@@ -32,6 +33,11 @@ function trained(graph: Graph, changes: Partial<TrainingOptions> = {}): Graph {
     expect(print(parse(text)), `after ${stage.pass}`).toBe(text);
   }
   return stages[stages.length - 1].graph;
+}
+
+/** Groups of heads, at most `most`, where attention can be done in groups. */
+function groupsOf(graph: Graph, most: number): number {
+  return Math.max(...possibleGroups(graph).filter((groups) => groups <= most));
 }
 
 /** The same rows as `steps` micro batches: a family in place of a longer batch. */
@@ -92,7 +98,8 @@ describe("the training pipeline", () => {
             ["attention", 1],
           ] as const) {
             for (const tiles of [1, 2, 3]) {
-              const changes = { lossTiles: 3, mlpTiles: tiles, projectionTiles: tiles };
+              const headGroups = groupsOf(graph, tiles);
+              const changes = { lossTiles: 3, mlpTiles: tiles, projectionTiles: tiles, headGroups };
               const got = interpret(trained(graph, { ...changes, checkpointing, offloadLayers }), arrays);
               expectClose(got.outputs, want.outputs, 1e-9);
               expectClose(got.updates, want.updates, 1e-9);
@@ -103,6 +110,30 @@ describe("the training pipeline", () => {
       runs(25),
     );
   });
+
+  test.each([1, 2])(
+    "attention in groups of heads, its sequence shared by %i ranks, is attention",
+    (degree) => {
+      const recipe: Recipe = {
+        ...PLAIN,
+        ...{ kvHeads: 4, blocks: [{ kind: "attention", a: 0, b: 0 }] },
+      };
+      const mesh = new Map(degree === 1 ? [] : [["sp", degree]]);
+      const arrays = arraysFor(trained(decoder(recipe)));
+      const want = interpret(trained(decoder(recipe)), arrays);
+      for (const checkpointing of ["off", "layer"] as const) {
+        for (const groups of [2, 4]) {
+          const program = trained(decoder(recipe, mesh), { headGroups: groups, checkpointing });
+          const inLoops = allNodes(program.nodes.filter(({ op }) => op === "tile"));
+          expect(inLoops.filter(({ op }) => op === "attention").length).toBe(2);
+          expect(inLoops.some(({ op }) => op === "all_to_all")).toBe(degree > 1);
+          const got = interpret(program, arrays, { byRank: degree > 1 });
+          expectClose(got.outputs, want.outputs, 1e-9);
+          expectClose(got.updates, want.updates, 1e-9);
+        }
+      }
+    },
+  );
 
   test("bf16 changes types, not the program: in float64 its numbers are the same", () => {
     fc.assert(
@@ -138,6 +169,7 @@ describe("the training pipeline", () => {
               checkpointing,
               mlpTiles: tiles,
               projectionTiles: tiles,
+              headGroups: groupsOf(decoder(recipe, mesh), tiles),
             });
             const arrays = arraysFor(shared);
             const got = interpret(shared, arrays, { byRank: true });
@@ -185,7 +217,8 @@ describe("the plan", () => {
     fc.assert(
       fc.property(cases, ({ recipe, steps, ...rest }) =>
         onGraph(recipe, (graph) => {
-          const program = trained(graph, { gradientAccumulationSteps: steps, ...rest });
+          const headGroups = groupsOf(graph, rest.mlpTiles);
+          const program = trained(graph, { gradientAccumulationSteps: steps, ...rest, headGroups });
           const arrays = arraysFor(program);
           const want = interpret(program, arrays);
           const got = runPlan(planFor(program), arrays, (count) => Math.floor(random(count)() * count));

@@ -65,6 +65,7 @@ async function graphOf(
     lossTiles: 1,
     mlpTiles: 1,
     projectionTiles: 1,
+    headGroups: 1,
     beta1: 0.9,
     beta2: 0.95,
     epsilon: 1e-8,
