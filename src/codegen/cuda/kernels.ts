@@ -28,12 +28,12 @@ function attentionShape(node: Node, mesh: Mesh): string {
   return `AttentionShape{${args(batch, queries, keys, heads, keyHeads, width, causal, window, floatLiteral(scale), floatLiteral(softcap))}}`;
 }
 
-function attend(node: Node, { inputs, outputs, mesh, workspace, call }: EmitContext): string {
+function attend(node: Node, { inputs, outputs, mesh, workspace, workspaceBytes, call }: EmitContext): string {
   const shape = attentionShape(node, mesh);
   const { packed } = node.attrs as unknown as AttentionAttrs;
   const [q, k, v, segments, ...rest] = inputs;
   if (takesCudnn(node, mesh)) {
-    return call(node.op, "gpu.libraries", shape, q, k, v, ...rest, ...outputs, workspace);
+    return call(node.op, "gpu.libraries", shape, q, k, v, ...rest, ...outputs, workspace, workspaceBytes);
   }
   const operands = [q, k, v, packed ? segments : "nullptr", ...rest, ...outputs, workspace];
   return call(`plain::${node.op}`, shape, ...operands);
