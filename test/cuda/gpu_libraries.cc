@@ -2,11 +2,11 @@
 //
 // Build and run (CUDNN and CUBLAS are folders with include/ and lib/, of a wheel or a toolkit; `-l:libcudnn.so.9`
 // because wheels have no other name):
-//   g++ -std=c++20 -O3 -fopenmp -Iruntime/include -Iruntime/kernels -isystem $CUDA_HOME/include
-//     -isystem $CUDNN/include -isystem $CUBLAS/include test/cuda/gpu_libraries.cc
-//     runtime/kernels/cuda/{libraries,matmul,attention_cudnn,attention_graphs,dnn_graph}.cc -o /tmp/gpu_libraries
-//     -L$CUDNN/lib -L$CUBLAS/lib -L$CUDA_HOME/lib64 -l:libcudnn.so.9 -l:libcublasLt.so.13 -lcudart_static
-//     -ldl -lrt -lpthread -Wl,-rpath,$CUDNN/lib:$CUBLAS/lib && /tmp/gpu_libraries
+//   nvcc -std=c++20 -O3 -arch=native -Xcompiler -fopenmp -Iruntime/include -Iruntime/kernels -I$CUDNN/include
+//     -I$CUBLAS/include test/cuda/gpu_libraries.cc
+//     runtime/kernels/cuda/{libraries,matmul,attention_cudnn,attention_graphs,dnn_graph}.cc
+//     runtime/kernels/cuda/{copy,documents,launch}.cu -o /tmp/gpu_libraries -L$CUDNN/lib -L$CUBLAS/lib
+//     -l:libcudnn.so.9 -l:libcublasLt.so.13 -Xlinker -rpath=$CUDNN/lib:$CUBLAS/lib && /tmp/gpu_libraries
 // Exits with 1 if an error is above its bound.
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
@@ -84,6 +84,9 @@ struct Tensor {
                         static_cast<float>((x >> 32) & 0xffff) - 98304.0f;
       host[static_cast<std::size_t>(i)] = from_float<T>(scale * sum / 32768.0f);  // variance 1
     }
+    send();
+  }
+  void send() {
     check(cudaMemcpy(data(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
   }
   void fetch() {
@@ -167,19 +170,33 @@ struct Attention {
   AttentionShape s;
   Tensor<bf16> q, k, v, out, d_out, dq, dk, dv;
   Tensor<float> lse;
+  Tensor<std::int32_t> segments;
+  bool packed;
 
-  explicit Attention(const AttentionShape& shape)
+  explicit Attention(const AttentionShape& shape, bool has_documents)
       : s(shape),
         q(queries()), k(keys()), v(keys()), out(queries()), d_out(queries()), dq(queries()), dk(keys()), dv(keys()),
-        lse(s.batch * s.sequence_q * s.heads) {}
+        lse(s.batch * s.sequence_q * s.heads), segments(s.batch * s.sequence_q), packed(has_documents) {
+    // Documents of 1, 2, 4, ... 1024 tokens, again and again, elsewhere in each sample.
+    std::int32_t segment = 0;
+    for (std::int64_t i = 0, left = 7; i < s.batch * s.sequence_q; ++i) {
+      if (i % s.sequence_q == 0) segment = 0;
+      segments.host[static_cast<std::size_t>(i)] = segment;
+      if (--left > 0) continue;
+      left = std::int64_t{1} << ++segment % 11;
+    }
+    segments.send();
+  }
+  const std::int32_t* segments_or_null() const { return packed ? segments.data() : nullptr; }
   std::int64_t queries() const { return s.batch * s.sequence_q * s.heads * s.head_dim; }
   std::int64_t keys() const { return s.batch * s.sequence_kv * s.kv_heads * s.head_dim; }
   std::int64_t row(std::int64_t b, std::int64_t i, std::int64_t h) const { return (b * s.sequence_q + i) * s.heads + h; }
   std::int64_t key_row(std::int64_t b, std::int64_t j, std::int64_t g) const {
     return (b * s.sequence_kv + j) * s.kv_heads + g;
   }
-  bool sees(std::int64_t i, std::int64_t j) const {
-    return !(s.causal && j > i) && !(s.window > 0 && i - j >= s.window);
+  bool sees(std::int64_t b, std::int64_t i, std::int64_t j) const {
+    const auto segment = [&](std::int64_t place) { return segments.at(b * s.sequence_q + place); };
+    return !(packed && segment(i) != segment(j)) && !(s.causal && j > i) && !(s.window > 0 && i - j >= s.window);
   }
   double dot(const Tensor<bf16>& x, std::int64_t x_row, const Tensor<bf16>& y, std::int64_t y_row) const {
     double sum = 0;
@@ -200,7 +217,7 @@ void check_query(const Attention& t, std::int64_t b, std::int64_t i, std::int64_
   double highest = -INFINITY, sum = 0;
   for (std::int64_t j = 0; j < s.sequence_kv; ++j) {
     double& weight = weights[static_cast<std::size_t>(j)];
-    weight = t.sees(i, j) ? s.scale * t.dot(t.q, row, t.k, t.key_row(b, j, g)) : -INFINITY;
+    weight = t.sees(b, i, j) ? s.scale * t.dot(t.q, row, t.k, t.key_row(b, j, g)) : -INFINITY;
     highest = std::max(highest, weight);
   }
   for (double& weight : weights) sum += weight = std::exp(weight - highest);
@@ -216,7 +233,7 @@ void check_query(const Attention& t, std::int64_t b, std::int64_t i, std::int64_
     centre += out[static_cast<std::size_t>(d)] * t.d_out.at(row * D + d);
   }
   for (std::int64_t j = 0; j < s.sequence_kv; ++j) {
-    if (!t.sees(i, j)) continue;
+    if (!t.sees(b, i, j)) continue;
     const double d_score = weights[static_cast<std::size_t>(j)] / sum * s.scale *
                            (t.dot(t.d_out, row, t.v, t.key_row(b, j, g)) - centre);
     for (std::int64_t d = 0; d < D; ++d)
@@ -232,7 +249,7 @@ void check_key(const Attention& t, std::int64_t b, std::int64_t j, std::int64_t 
   std::vector<double> dk(static_cast<std::size_t>(D)), dv(dk);
   for (std::int64_t h = g * group; h < (g + 1) * group; ++h)
     for (std::int64_t i = 0; i < s.sequence_q; ++i) {
-      if (!t.sees(i, j)) continue;
+      if (!t.sees(b, i, j)) continue;
       const std::int64_t row = t.row(b, i, h);
       const double weight = std::exp(s.scale * t.dot(t.q, row, t.k, key) - t.lse.at(row));
       const double d_score =
@@ -248,19 +265,20 @@ void check_key(const Attention& t, std::int64_t b, std::int64_t j, std::int64_t 
   }
 }
 
-void check_attention(Libraries& libraries, cudaStream_t stream, const AttentionShape& s) {
-  if (!cudnn_attention_supported(s)) fail("a shape of this check is not supported");
-  Attention t(s);
+void check_attention(Libraries& libraries, cudaStream_t stream, const AttentionShape& s, bool packed = false) {
+  if (!cudnn_attention_supported(s, packed)) fail("a shape of this check is not supported");
+  Attention t(s, packed);
   const std::size_t forward_bytes = attention_workspace_bytes(s), backward_bytes = attention_grad_workspace_bytes(s);
   const DeviceMemory forward(forward_bytes), backward(backward_bytes);
   std::uint64_t seed = 10;
   for (Tensor<bf16>* tensor : {&t.q, &t.k, &t.v, &t.d_out}) tensor->randomize(seed++);
   const auto run_forward = [&] {
-    attention(libraries, s, t.q.data(), t.k.data(), t.v.data(), t.out.data(), t.lse.data(), forward.as<void>(),
+    attention(libraries, s, t.q.data(), t.k.data(), t.v.data(), t.segments_or_null(), t.out.data(),
+              t.lse.data(), forward.as<void>(),
               forward_bytes, stream);
   };
   const auto run_backward = [&] {
-    attention_grad(libraries, s, t.q.data(), t.k.data(), t.v.data(), t.out.data(), t.lse.data(), t.d_out.data(),
+    attention_grad(libraries, s, t.q.data(), t.k.data(), t.v.data(), t.segments_or_null(), t.out.data(), t.lse.data(), t.d_out.data(),
                    t.dq.data(), t.dk.data(), t.dv.data(), backward.as<void>(), backward_bytes, stream);
   };
   run_forward();
@@ -297,10 +315,10 @@ void check_attention(Libraries& libraries, cudaStream_t stream, const AttentionS
   const double keys = s.window > 0 && s.window < s.sequence_kv ? static_cast<double>(s.window)
                                                                : s.causal ? length / 2 : length;
   const double flops = 4e-9 * static_cast<double>(s.batch * s.heads * s.sequence_q * s.head_dim) * keys;
-  std::printf("attention B%ld S%-6ld H%ld/%ld D%ld%s W%ld:%s; forward %.3f ms, %.0f TFLOP/s; backward %.3f ms, %.0f "
+  std::printf("attention B%ld S%-6ld H%ld/%ld D%ld%s%s W%ld:%s; forward %.3f ms, %.0f TFLOP/s; backward %.3f ms, %.0f "
               "TFLOP/s; workspace %.0f and %.0f MiB%s\n",
               static_cast<long>(s.batch), static_cast<long>(s.sequence_q), static_cast<long>(s.heads),
-              static_cast<long>(s.kv_heads), static_cast<long>(s.head_dim), s.causal ? " causal" : "",
+              static_cast<long>(s.kv_heads), static_cast<long>(s.head_dim), s.causal ? " causal" : "", packed ? " packed" : "",
               static_cast<long>(s.window), line.c_str(), forward_time, flops / forward_time, backward_time,
               2.5 * flops / backward_time, static_cast<double>(forward_bytes) / (1 << 20),
               static_cast<double>(backward_bytes) / (1 << 20), whole ? "" : ", WROTE BEHIND ITS END");
@@ -343,6 +361,9 @@ void run() {
         shape(1, 8192, 32, 8, 128), shape(1, 32768, 32, 8, 64), shape(1, 32768, 32, 8, 128),
         shape(1, 131072, 8, 2, 128)})
     check_attention(libraries, stream, s);
+  for (const AttentionShape& s : {shape(2, 1000, 8, 2, 64), shape(1, 8192, 32, 8, 128), shape(1, 4096, 8, 2, 64, true, 100),
+                                  shape(1, 8192, 32, 8, 128, true, 1024)})
+    check_attention(libraries, stream, s, true);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Attention by cuDNN's fused kernels, on tensor cores: bf16, causal or not, with a window, with shared key heads.
+// Attention by cuDNN's fused kernels, on tensor cores: bf16, causal or not, with a window, with shared key heads, over
+// packed documents if causal.
 //
 // The gradient is not the same to the bit in every run: cuDNN adds to dq in the order in which blocks finish.
 #pragma once
@@ -13,21 +14,24 @@
 
 namespace ithaca::cuda {
 
-// Whether cuDNN's kernels serve this shape; those of cuda::plain serve every other. The element type is bf16, and
-// there are no segments.
-constexpr bool cudnn_attention_supported(const AttentionShape& shape) {
+// Whether cuDNN's kernels serve this shape in bf16; those of cuda::plain serve every other. `packed` says that there
+// are segments.
+constexpr bool cudnn_attention_supported(const AttentionShape& shape, bool packed) {
   return shape.head_dim % 8 == 0 && shape.head_dim <= 128 && shape.softcap == 0 && shape.query_offset == 0 &&
-         (shape.window == 0 || shape.causal) && shape.heads % shape.kv_heads == 0;
+         shape.heads % shape.kv_heads == 0 && (shape.causal || (shape.window == 0 && !packed));
 }
 
 // Workspaces, in bytes: upper bounds for every version and device. Rows are log-sum-exps in cuDNN's order, or sums of
-// d_out * out; dq is summed up in f32; the library itself keeps dk and dv of each query head where these share key
+// d_out * out; ends are those of packed documents; dq is summed up in f32; the library itself keeps dk and dv of each query head where these share key
 // heads, and on sm_80 one more sum in f32.
 constexpr std::size_t attention_aligned(std::int64_t bytes) {
   return static_cast<std::size_t>((bytes + 255) / 256 * 256);
 }
 constexpr std::size_t attention_rows_bytes(const AttentionShape& s) {
   return attention_aligned(s.batch * s.heads * s.sequence_q * 4);
+}
+constexpr std::size_t attention_ends_bytes(const AttentionShape& s) {
+  return attention_aligned(s.batch * s.sequence_kv * 4);
 }
 constexpr std::size_t attention_dq_bytes(const AttentionShape& s) {
   return attention_aligned(s.batch * s.heads * s.sequence_q * s.head_dim * 4);
@@ -59,21 +63,23 @@ constexpr AttentionShape attention_grad_part(const AttentionShape& s) {
 }
 
 constexpr std::size_t attention_workspace_bytes(const AttentionShape& s) {
-  return attention_rows_bytes(s) + attention_library_bytes(s);
+  return attention_rows_bytes(s) + attention_ends_bytes(s) + attention_library_bytes(s);
 }
 constexpr std::size_t attention_grad_workspace_bytes(const AttentionShape& s) {
-  return attention_rows_bytes(s) + attention_grad_part_bytes(attention_grad_part(s));
+  return attention_rows_bytes(s) + attention_ends_bytes(s) + attention_grad_part_bytes(attention_grad_part(s));
 }
 
 // q, out [batch, sequence_q, heads, head_dim]; k, v [batch, sequence_kv, kv_heads, head_dim];
+// segments i32[batch, sequence_q], non-decreasing along the sequence, or null for one document;
 // lse f32[batch, sequence_q, heads] = log of the sum of exp(score). All on the device, 16-byte aligned; the workspace
 // begins at a multiple of 256 and has at least the bytes above.
 void attention(Libraries& libraries, const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v,
-               bf16* out, float* lse, void* workspace, std::size_t workspace_bytes, cudaStream_t stream);
+               const std::int32_t* segments, bf16* out, float* lse, void* workspace, std::size_t workspace_bytes,
+               cudaStream_t stream);
 
 // Gradients dq, dk, dv, shaped as q, k, v, from d_out and the forward pass's out and lse.
 void attention_grad(Libraries& libraries, const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v,
-                    const bf16* out, const float* lse, const bf16* d_out, bf16* dq, bf16* dk, bf16* dv,
-                    void* workspace, std::size_t workspace_bytes, cudaStream_t stream);
+                    const std::int32_t* segments, const bf16* out, const float* lse, const bf16* d_out, bf16* dq,
+                    bf16* dk, bf16* dv, void* workspace, std::size_t workspace_bytes, cudaStream_t stream);
 
 }  // namespace ithaca::cuda

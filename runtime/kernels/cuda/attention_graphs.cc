@@ -47,8 +47,9 @@ struct Layout {
         rows{s.batch, s.heads, s.sequence_q, 1} {}
 };
 
-// cuDNN recognises these steps by their order and types: the causal mask compares integers, the window floats.
-Tensor masked(Graph& graph, const AttentionShape& s, const Layout& layout, Tensor scores) {
+// cuDNN recognises these steps by their order and types: the causal mask compares integers, the window floats. Behind
+// the causal mask, a query sees a key of its own document if it stands before that document's end.
+Tensor masked(Graph& graph, const AttentionShape& s, const Layout& layout, std::optional<Tensor> ends, Tensor scores) {
   if (s.causal) {
     const Tensor row = graph.intermediate(layout.scores, CUDNN_DATA_INT32);
     const Tensor column = graph.intermediate(layout.scores, CUDNN_DATA_INT32);
@@ -57,6 +58,15 @@ Tensor masked(Graph& graph, const AttentionShape& s, const Layout& layout, Tenso
     graph.index(scores, 2, row);
     graph.index(scores, 3, column);
     graph.pointwise(CUDNN_POINTWISE_CMP_GE, row, column, visible, CUDNN_DATA_BOOLEAN);
+    graph.select(scores, graph.scalar(kMasked), visible, out);
+    scores = out;
+  }
+  if (ends) {
+    const Tensor row = graph.intermediate(layout.scores, CUDNN_DATA_INT32);
+    const Tensor visible = graph.intermediate(layout.scores, CUDNN_DATA_BOOLEAN);
+    const Tensor out = graph.intermediate(layout.scores, CUDNN_DATA_FLOAT);
+    graph.index(scores, 2, row);
+    graph.pointwise(CUDNN_POINTWISE_CMP_LT, row, *ends, visible, CUDNN_DATA_BOOLEAN);
     graph.select(scores, graph.scalar(kMasked), visible, out);
     scores = out;
   }
@@ -76,9 +86,16 @@ Tensor masked(Graph& graph, const AttentionShape& s, const Layout& layout, Tenso
   return scores;
 }
 
+std::optional<Tensor> ends_of(Graph& graph, const AttentionShape& s, bool packed) {
+  if (!packed) return std::nullopt;
+  const Sizes sizes{s.batch, 1, 1, s.sequence_kv};
+  return graph.tensor(sizes, dnn::packed(sizes), CUDNN_DATA_INT32);
+}
+
 }  // namespace
 
-AttentionGraph attention_graph(const AttentionShape& s, const dnn::Target& target, std::size_t workspace_limit) {
+AttentionGraph attention_graph(const AttentionShape& s, bool packed, const dnn::Target& target,
+                               std::size_t workspace_limit) {
   Graph graph(describe("attention", s));
   const Layout layout(s, s);
   const auto scores = [&] { return graph.intermediate(layout.scores, CUDNN_DATA_FLOAT); };
@@ -93,7 +110,8 @@ AttentionGraph attention_graph(const AttentionShape& s, const dnn::Target& targe
   const Tensor product = scores(), scaled = scores();
   graph.matmul(q, k, product);
   graph.pointwise(CUDNN_POINTWISE_MUL, product, graph.scalar(s.scale), scaled);
-  const Tensor visible = masked(graph, s, layout, scaled);
+  const std::optional<Tensor> ends = ends_of(graph, s, packed);
+  const Tensor visible = masked(graph, s, layout, ends, scaled);
 
   const Tensor highest = row(), shifted = scores(), exponential = scores(), sum = row(), log_sum = row();
   const Tensor weights = graph.intermediate(layout.scores, CUDNN_DATA_BFLOAT16);
@@ -105,10 +123,10 @@ AttentionGraph attention_graph(const AttentionShape& s, const dnn::Target& targe
   graph.pointwise(CUDNN_POINTWISE_ADD, highest, log_sum, stats);
   graph.pointwise(CUDNN_POINTWISE_DIV, exponential, sum, weights);
   graph.matmul(weights, v, out);
-  return {q, k, v, out, stats, std::move(graph).plan(target, workspace_limit)};
+  return {q, k, v, out, stats, ends, std::move(graph).plan(target, workspace_limit)};
 }
 
-AttentionGradGraph attention_grad_graph(const AttentionShape& s, const AttentionShape& whole,
+AttentionGradGraph attention_grad_graph(const AttentionShape& s, const AttentionShape& whole, bool packed,
                                         const dnn::Target& target, std::size_t workspace_limit) {
   Graph graph(describe("attention_grad", s));
   const Layout layout(s, whole);
@@ -153,7 +171,8 @@ AttentionGradGraph attention_grad_graph(const AttentionShape& s, const Attention
   graph.matmul(q, k, product);
   graph.pointwise(CUDNN_POINTWISE_MUL, product, scale, scaled);
   graph.pointwise(CUDNN_POINTWISE_SUB, scaled, stats, shifted);
-  graph.pointwise(CUDNN_POINTWISE_EXP, masked(graph, s, layout, shifted), {}, weights);
+  const std::optional<Tensor> ends = ends_of(graph, s, packed);
+  graph.pointwise(CUDNN_POINTWISE_EXP, masked(graph, s, layout, ends, shifted), {}, weights);
   gradient(turned(weights), d_out, dv);
 
   const Tensor d_weights = scores(), centred = scores(), d_scaled = scores(), d_scores = scores();
@@ -167,8 +186,8 @@ AttentionGradGraph attention_grad_graph(const AttentionShape& s, const Attention
   graph.reshape(k, keys);
   graph.matmul(d_scores, keys, dq_sum);
   graph.pointwise(CUDNN_POINTWISE_IDENTITY, dq_sum, {}, dq);
-  return {q,  k,  v,  out,    stats,    d_out, dq,
-          dk, dv, dq_sum, out_sums, std::move(graph).plan(target, workspace_limit)};
+  return {q,  k,  v,      out,      stats, d_out,
+          dq, dk, dv, dq_sum, out_sums, ends, std::move(graph).plan(target, workspace_limit)};
 }
 
 }  // namespace ithaca::cuda

@@ -4,6 +4,7 @@
 #include <cudnn_graph.h>
 
 #include <map>
+#include <utility>
 
 #include "attention_graphs.h"
 
@@ -11,12 +12,13 @@ namespace ithaca::cuda {
 
 class AttentionPlans {
  public:
-  AttentionGraph& forward(cudnnHandle_t handle, const AttentionShape& shape);
-  AttentionGradGraph& backward(cudnnHandle_t handle, const AttentionShape& shape);
+  AttentionGraph& forward(cudnnHandle_t handle, const AttentionShape& shape, bool packed);
+  AttentionGradGraph& backward(cudnnHandle_t handle, const AttentionShape& shape, bool packed);
 
  private:
-  std::map<AttentionShape, AttentionGraph> forward_;
-  std::map<AttentionShape, AttentionGradGraph> backward_;
+  using Key = std::pair<AttentionShape, bool>;
+  std::map<Key, AttentionGraph> forward_;
+  std::map<Key, AttentionGradGraph> backward_;
 };
 
 }  // namespace ithaca::cuda

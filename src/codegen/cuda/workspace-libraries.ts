@@ -29,14 +29,17 @@ const PART_BYTES = 512 * 2 ** 20;
 const rowsBytes = ({ batch, heads, sequenceQ }: AttentionSizes): number =>
   upTo(256, batch * heads * sequenceQ * 4);
 
+/** `attention_ends_bytes`: a number for every key, used where documents are packed. */
+const endsBytes = ({ batch, sequenceKv }: AttentionSizes): number => upTo(256, batch * sequenceKv * 4);
+
 /** `attention_workspace_bytes`. */
 export function cudnnAttentionWorkspaceBytes(sizes: AttentionSizes): number {
-  return rowsBytes(sizes) + LIBRARY_BYTES;
+  return rowsBytes(sizes) + endsBytes(sizes) + LIBRARY_BYTES;
 }
 
 /** `attention_grad_workspace_bytes`. */
 export function cudnnAttentionGradWorkspaceBytes(sizes: AttentionSizes): number {
-  return rowsBytes(sizes) + partBytes(partOf(sizes));
+  return rowsBytes(sizes) + endsBytes(sizes) + partBytes(partOf(sizes));
 }
 
 /** `attention_grad_part_bytes`: dq in f32, dk and dv of each query head where these share key heads, and a sum. */
