@@ -274,12 +274,11 @@ void check_attention(Libraries& libraries, cudaStream_t stream, const AttentionS
   for (Tensor<bf16>* tensor : {&t.q, &t.k, &t.v, &t.d_out}) tensor->randomize(seed++);
   const auto run_forward = [&] {
     attention(libraries, s, t.q.data(), t.k.data(), t.v.data(), t.segments_or_null(), t.out.data(),
-              t.lse.data(), forward.as<void>(),
-              forward_bytes, stream);
+              t.lse.data(), forward.as<void>(), stream);
   };
   const auto run_backward = [&] {
     attention_grad(libraries, s, t.q.data(), t.k.data(), t.v.data(), t.segments_or_null(), t.out.data(), t.lse.data(), t.d_out.data(),
-                   t.dq.data(), t.dk.data(), t.dv.data(), backward.as<void>(), backward_bytes, stream);
+                   t.dq.data(), t.dk.data(), t.dv.data(), backward.as<void>(), stream);
   };
   run_forward();
   run_backward();

@@ -33,10 +33,6 @@ struct Front {
         rest(reinterpret_cast<std::byte*>(ends) + attention_ends_bytes(s)) {}
 };
 
-void require_workspace(const char* name, std::size_t given, std::size_t needed) {
-  if (given < needed) fail(name, ": a workspace of ", given, " bytes is given, ", needed, " are needed");
-}
-
 // cuDNN reads its inputs by pointers that are not const.
 void* input(const void* pointer) { return const_cast<void*>(pointer); }
 
@@ -60,9 +56,7 @@ AttentionGradGraph& AttentionPlans::backward(cudnnHandle_t handle, const Attenti
 }
 
 void attention(Libraries& libraries, const AttentionShape& s, const bf16* q, const bf16* k, const bf16* v,
-               const std::int32_t* segments, bf16* out, float* lse, void* workspace, std::size_t workspace_bytes,
-               cudaStream_t stream) {
-  require_workspace("attention", workspace_bytes, attention_workspace_bytes(s));
+               const std::int32_t* segments, bf16* out, float* lse, void* workspace, cudaStream_t stream) {
   cudnnHandle_t handle = libraries.dnn(stream);
   AttentionGraph& graph = libraries.attentions().forward(handle, s, segments != nullptr);
   const Front front(s, workspace);
@@ -78,8 +72,7 @@ void attention(Libraries& libraries, const AttentionShape& s, const bf16* q, con
 
 void attention_grad(Libraries& libraries, const AttentionShape& s, const bf16* q, const bf16* k, const bf16* v,
                     const std::int32_t* segments, const bf16* out, const float* lse, const bf16* d_out, bf16* dq,
-                    bf16* dk, bf16* dv, void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
-  require_workspace("attention_grad", workspace_bytes, attention_grad_workspace_bytes(s));
+                    bf16* dk, bf16* dv, void* workspace, cudaStream_t stream) {
   cudnnHandle_t handle = libraries.dnn(stream);
   AttentionGradGraph& graph = libraries.attentions().backward(handle, s, segments != nullptr);
   const AttentionShape part = attention_grad_part(s);

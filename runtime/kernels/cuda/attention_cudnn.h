@@ -74,12 +74,11 @@ constexpr std::size_t attention_grad_workspace_bytes(const AttentionShape& s) {
 // lse f32[batch, sequence_q, heads] = log of the sum of exp(score). All on the device, 16-byte aligned; the workspace
 // begins at a multiple of 256 and has at least the bytes above.
 void attention(Libraries& libraries, const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v,
-               const std::int32_t* segments, bf16* out, float* lse, void* workspace, std::size_t workspace_bytes,
-               cudaStream_t stream);
+               const std::int32_t* segments, bf16* out, float* lse, void* workspace, cudaStream_t stream);
 
 // Gradients dq, dk, dv, shaped as q, k, v, from d_out and the forward pass's out and lse.
 void attention_grad(Libraries& libraries, const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v,
                     const std::int32_t* segments, const bf16* out, const float* lse, const bf16* d_out, bf16* dq,
-                    bf16* dk, bf16* dv, void* workspace, std::size_t workspace_bytes, cudaStream_t stream);
+                    bf16* dk, bf16* dv, void* workspace, cudaStream_t stream);
 
 }  // namespace ithaca::cuda

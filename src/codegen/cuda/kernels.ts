@@ -13,12 +13,16 @@ import {
   sharedKernels,
 } from "../kernels.ts";
 
-/** Whether cuDNN's fused attention takes a node; the rest is for the kernels in runtime/kernels/cuda/attention.h. */
+/**
+ * Whether cuDNN's fused attention takes a node: `cudnn_attention_supported` of attention_cudnn.h. The rest is for the
+ * kernels in runtime/kernels/cuda/attention.h.
+ */
 export function takesCudnn(node: Node, mesh: Mesh): boolean {
-  const { packed, softcap } = node.attrs as unknown as AttentionAttrs;
+  const { causal, packed, window, softcap } = node.attrs as unknown as AttentionAttrs;
   const [q] = node.operands;
   const width = localSizes(q.type, mesh)[3];
-  return q.type.dtype === "bf16" && !packed && softcap === 0 && width % 8 === 0 && width <= 128;
+  const isMaskTaken = causal || (window === 0 && !packed);
+  return q.type.dtype === "bf16" && isMaskTaken && softcap === 0 && width % 8 === 0 && width <= 128;
 }
 
 function attentionShape(node: Node, mesh: Mesh): string {
@@ -32,11 +36,13 @@ function attend(node: Node, { inputs, outputs, mesh, workspace, workspaceBytes, 
   const shape = attentionShape(node, mesh);
   const { packed } = node.attrs as unknown as AttentionAttrs;
   const [q, k, v, segments, ...rest] = inputs;
-  if (takesCudnn(node, mesh)) {
-    return call(node.op, "gpu.libraries", shape, q, k, v, ...rest, ...outputs, workspace, workspaceBytes);
-  }
   const operands = [q, k, v, packed ? segments : "nullptr", ...rest, ...outputs, workspace];
-  return call(`plain::${node.op}`, shape, ...operands);
+  const takes = takesCudnn(node, mesh);
+  const scope = takes ? "" : "plain::";
+  const reserved = `static_assert(${scope}${node.op}_workspace_bytes(${shape}) <= ${workspaceBytes});`;
+  if (!takes) return `${reserved} ${call(`plain::${node.op}`, shape, ...operands)}`;
+  const supported = `static_assert(cudnn_attention_supported(${shape}, ${packed}));`;
+  return `${supported} ${reserved} ${call(node.op, "gpu.libraries", shape, ...operands)}`;
 }
 
 const ownKernels: Pick<Kernels, OwnKernel> = {

@@ -6,6 +6,7 @@
 #include "kernels/cpu/copy.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cuda/copy.h"
+#include "kernels/cuda/documents.h"
 #include "kernels/cuda/elementwise.h"
 
 namespace ithaca::test {
@@ -162,6 +163,25 @@ void mathematics() {
   CHECK(std::isnan(cuda::rounded<bf16>(NAN)));
 }
 
+// Ends of documents of random lengths, against a walk from the end.
+void ends_of_documents() {
+  std::mt19937 random(12);
+  for (const auto& [batch, sequence] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 257}, {2, 1000}}) {
+    Array<std::int32_t> segments(batch * sequence), got(batch * sequence);
+    std::vector<double> want(static_cast<std::size_t>(batch * sequence));
+    for (std::int64_t i = 0; i < segments.size(); ++i)
+      segments[i] = i % sequence == 0 ? 0 : segments[i - 1] + (random() % 50 == 0 ? 1 : 0);
+    for (std::int64_t i = segments.size() - 1; i >= 0; --i) {
+      const bool is_last = i % sequence == sequence - 1 || segments[i] != segments[i + 1];
+      const auto at = static_cast<std::size_t>(i);
+      want[at] = is_last ? static_cast<double>(i % sequence + 1) : want[at + 1];
+    }
+    in_every_order("document_ends",
+                   [&] { cuda::document_ends(segments.data(), got.data(), batch, sequence, kNoStream); }, got);
+    report(values_of(got) == want, "document_ends of " + std::to_string(sequence) + " places");
+  }
+}
+
 }  // namespace
 
 void test_layout_on_fibers() {
@@ -169,6 +189,7 @@ void test_layout_on_fibers() {
   copies({3, 65, 2, 67}, {0, 3, 2, 1}, 4, 0);
   copies({2, 5, 3, 64}, {0, 2, 1, 3}, 2, 0);  // heads in front of the sequence: runs of 128 bytes
   random_copies();
+  ends_of_documents();
   broadcasts();
   fills(2.5f);
   fills(to_bf16(-1.5f));
