@@ -18,7 +18,8 @@
  *     }
  *
  * Between forward and backward a layer then costs its input, and with the policy `attention` also attention's output
- * and log-sum-exp: the one part whose recomputation grows with the square of the sequence. What is computed again are
+ * and log-sum-exp: the one part whose recomputation grows with the square of the sequence; with `values` those of its
+ * values that are named, which keep.ts chooses by cost. What is computed again are
  * the same ops on the same numbers, so nothing changes but time: the policy `layer` runs forward twice, `attention`
  * forward without attention. It stands before unroll, where a layer is still one thing.
  */
@@ -34,11 +35,14 @@ export const checkpoint = definePass({
   numerics: "exact",
   requires: [],
   establishes: [],
-  /** off, layer, or attention: layer, but attention's output is kept. */
-  options: { policy: "off" },
+  /** off, layer, attention (attention's output is kept), or values: those that `keep` names, with blanks between. */
+  options: { policy: "off", keep: "" },
 
-  run(graph, { policy }) {
+  run(graph, { policy, keep }) {
     if (policy === "off") return graph;
+    const names = new Set(policy === "values" ? keep.split(" ").filter((name) => name !== "") : []);
+    const isKept = ({ op, results }: Node): boolean =>
+      policy === "attention" ? op === "attention" : results.some(({ name }) => names.has(name));
     const layers = new Set(
       graph.params
         .filter(({ role, value }) => role === "param" && value.type.times !== null)
@@ -47,19 +51,20 @@ export const checkpoint = definePass({
     const nodes = graph.nodes.map((node) => {
       const isLayers = node.op === "repeat" && node.operands.some((operand) => layers.has(operand));
       if (!isLayers || !node.body) return node;
-      const body = wrapped(node.body, policy === "attention", graph.mesh, node.loc);
+      const body = wrapped(node.body, isKept, graph.mesh, node.loc);
       return body === node.body ? node : { ...node, body };
     });
     return nodes.every((node, i) => node === graph.nodes[i]) ? graph : { ...graph, nodes };
   },
 });
 
-/** `body` with everything in it inside one checkpoint. */
-function wrapped(body: Region, keepAttention: boolean, mesh: Mesh, loc: string): Region {
+/** `body` with everything in it inside one checkpoint, that keeps what the nodes give for which `isKept`. */
+function wrapped(body: Region, isKept: (node: Node) => boolean, mesh: Mesh, loc: string): Region {
   if (body.nodes.some((node) => node.op === "checkpoint")) return body;
-  const kept: Value[] = keepAttention
-    ? body.nodes.filter((node) => node.op === "attention").flatMap((node) => [...node.results])
-    : [];
+  const returned = new Set(body.returns);
+  const kept: Value[] = body.nodes
+    .filter((node) => isKept(node) && !node.results.some((result) => returned.has(result)))
+    .flatMap((node) => [...node.results]);
   const builder = new Builder(
     mesh,
     body.params.map(({ name }) => name),

@@ -22,7 +22,7 @@ import { UserError } from "../ir/error.ts";
 import type { Node, Output, Region, Value } from "../ir/graph.ts";
 import { ops, recordOf } from "../ir/ops/index.ts";
 import { tileAttrs } from "../ir/tiles.ts";
-import { isFloat, sizesOf } from "../ir/type.ts";
+import { isFloat, type Mesh, sizesOf } from "../ir/type.ts";
 import { definePass } from "./pass.ts";
 
 export const differentiate = definePass({
@@ -197,6 +197,29 @@ function backwardBody(
   const wanted = candidates.filter((i) => seeds.has(body.params[i]));
   const returns = wanted.map((i) => seeds.get(body.params[i]) as Value);
   return { inner, given, params, wanted, returns };
+}
+
+/** The values of `body` that its backward reads, where every result has a gradient and every parameter wants one. */
+export function readsOfBackward(body: Region, mesh: Mesh): Set<Value> {
+  const node: Node = {
+    op: "checkpoint",
+    operands: body.params,
+    attrs: { kept: 0 },
+    results: body.returns,
+    body,
+    loc: "",
+  };
+  const float = new Set(body.params.filter(({ type }) => isFloat(type)));
+  const grads = new Map(body.returns.map((value) => [value, value]));
+  const { inner, returns } = backwardBody(node, body, [], grads, float, new Builder(mesh));
+  const made = new Set(body.nodes.flatMap(({ results }) => results));
+  const live = new Set(returns);
+  const reads = new Set<Value>();
+  for (const own of [...inner.nodes].reverse()) {
+    if (!own.results.some((result) => live.has(result))) continue;
+    for (const operand of own.operands) (made.has(operand) ? reads : live).add(operand);
+  }
+  return reads;
 }
 
 /** The gradient of a checkpoint: its body again, with what was kept taken from forward, and then backward. */

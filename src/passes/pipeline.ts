@@ -32,7 +32,9 @@ export interface TrainingOptions {
   readonly packed?: boolean;
   readonly precision: "fp32" | "bf16";
   readonly gradientAccumulationSteps: number;
-  readonly checkpointing: "off" | "layer" | "attention";
+  readonly checkpointing: "off" | "layer" | "attention" | "values";
+  /** Of the policy `values`: what layers keep, by name, with blanks between. */
+  readonly keep: string;
   /** Layers whose checkpoints wait in host memory; 0: none, Infinity: all. */
   readonly offloadLayers: number;
   /** Tiles of the loss; 0: as many as the pass thinks right, 1: none. */
@@ -40,6 +42,8 @@ export interface TrainingOptions {
   /** Tiles of each MLP, and of what else in a layer works token by token; likewise. */
   readonly mlpTiles: number;
   readonly projectionTiles: number;
+  /** Where tiles are 0, the most that the largest value inside one may take. */
+  readonly tileBytes: number;
   /** Groups in which attention takes its heads; 1: all at once. */
   readonly headGroups: number;
   readonly beta1: number;
@@ -55,10 +59,12 @@ export const DEFAULTS: TrainingOptions = {
   precision: "fp32",
   gradientAccumulationSteps: 1,
   checkpointing: "off",
+  keep: "",
   offloadLayers: 0,
   lossTiles: 0,
   mlpTiles: 1,
   projectionTiles: 1,
+  tileBytes: 2 ** 26,
   headGroups: 1,
   beta1: 0.9,
   beta2: 0.95,
@@ -94,11 +100,16 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
       "behind ulysses, which decides what a layer's nodes are; its gradient is a tile of its own",
       {
         tiles: options.mlpTiles,
+        tile_bytes: options.tileBytes,
       },
     ),
-    entry(tile, "takes what tile-mlp has left", { tiles: options.projectionTiles }),
+    entry(tile, "takes what tile-mlp has left", {
+      tiles: options.projectionTiles,
+      tile_bytes: options.tileBytes,
+    }),
     entry(checkpoint, "before unroll: a layer is still one thing, and can be recomputed as one", {
       policy: options.checkpointing,
+      keep: options.keep,
     }),
     entry(
       unroll,
@@ -111,6 +122,7 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
       "behind differentiate, so that a tile's logits serve the loss and its gradients at once",
       {
         tiles: options.lossTiles,
+        tile_bytes: options.tileBytes,
       },
     ),
     entry(offload, "behind differentiate, which shows what waits for backward, and inside a micro batch", {

@@ -60,6 +60,8 @@ async function graphOf(
   const options: TrainingOptions = {
     precision: "fp32",
     checkpointing: "off",
+    keep: "",
+    tileBytes: 2 ** 26,
     gradientAccumulationSteps: accumulation,
     offloadLayers: 0,
     lossTiles: 1,

@@ -32,7 +32,7 @@ function optionsOf(words: readonly string[], pass: Pass): Record<string, AttrVal
   const given = words.map((word) => {
     const [name, value] = word.split("=");
     if (!(name in pass.options)) throw new Error(`${pass.name} has no option ${name}`);
-    return [name, typeof pass.options[name] === "number" ? Number(value) : value];
+    return [name, typeof pass.options[name] === "number" ? Number(value) : value.replaceAll('"', "")];
   });
   return { ...pass.options, ...Object.fromEntries(given) };
 }
@@ -42,7 +42,9 @@ function caseOf(path: string) {
   const comments = text.split("\n").filter((line) => line.startsWith("#"));
   const run = comments.find((line) => line.startsWith("# run: "));
   if (!run) throw new Error(`${path} does not say what to run`);
-  const [name, ...words] = run.slice("# run: ".length).trim().split(" ");
+  const [name, ...words] = [...run.slice("# run: ".length).matchAll(/[^\s"]+(?:"[^"]*")?/g)].map(
+    ([word]) => word,
+  );
   const pass = passes.get(name);
   if (!pass) throw new Error(`${path}: there is no pass ${name}`);
   const graph = parse(text, basename(path));

@@ -1,0 +1,229 @@
+/** @file Chooses how a step's memory is held: tries policies on the plan until one fits the limits. */
+import { cpuTarget } from "./codegen/cpu/target.ts";
+import { cudaTarget } from "./codegen/cuda/target.ts";
+import type { Config } from "./config/load.ts";
+import { modelFlops } from "./ir/flops.ts";
+import type { Graph } from "./ir/graph.ts";
+import { type Plan, printBytes } from "./ir/plan.ts";
+import { findRaces } from "./ir/race.ts";
+import type { Mesh } from "./ir/type.ts";
+import type { Rates } from "./passes/keep.ts";
+import { offloadableBytes } from "./passes/offload.ts";
+import { trainingPipeline } from "./passes/pipeline.ts";
+import { planMemory } from "./passes/plan-memory.ts";
+import { runPipeline, type Stage } from "./passes/run.ts";
+import { schedule, type Target } from "./passes/schedule.ts";
+import { type Policy, policiesOf, trainingOptions } from "./policies.ts";
+
+/** Bytes of the two memories. */
+export type Needs = Pick<Plan, "deviceBytes" | "hostBytes">;
+
+/** A policy that was tried to fit the limits, and what its plan needs. */
+export interface Trial extends Policy, Needs {
+  /** What is wrong where the plan needs more memory than a rank may have; null where it fits. */
+  readonly excess: string | null;
+}
+
+export interface PlanningOptions {
+  /** Stop behind this pass: there is no plan then. */
+  readonly stopAfter?: string;
+  /**
+   * How far: "verify" checks the graph after each pass and the plan for races, as a program must be; "place" leaves that
+   * out; "schedule" leaves all buffers at offset 0 too.
+   */
+  readonly effort?: "verify" | "place" | "schedule";
+  /** The machine as the planner sees it; that of the configuration unless given. */
+  readonly target?: (mesh: Mesh) => Target;
+  /** How fast one rank is, by which policies are put in order. */
+  readonly rates?: Rates;
+  /** What a plan is taken to need where that is more, or less, than its arenas. */
+  readonly needs?: (plan: Plan) => Needs;
+  /** Only the policy that needs least is tried: whether anything fits, not what is best. */
+  readonly leastOnly?: boolean;
+}
+
+export interface Choice {
+  readonly stages: readonly Stage[];
+  /** Null when the road was left early. */
+  readonly plan: Plan | null;
+  /** What was tried; the last is the plan's. */
+  readonly trials: readonly Trial[];
+  /** The policies that could have been tried, the fastest first. */
+  readonly policies: readonly Policy[];
+}
+
+/**
+ * Ranks that `ithaca` knows nothing more of: a CPU's by what one thread of a Zen 4 server does with oneDNN and in copying
+ * memory (measured); a GPU's by an H100's data sheet, of which products reach seven tenths. Only ratios matter here.
+ */
+export function ratesOf({ target, threads }: Pick<Config, "target" | "threads">): Rates {
+  return target === "cuda"
+    ? { flops: { f32: 45e12, bf16: 700e12 }, bandwidth: 2.8e12, hostLink: 50e9 }
+    : { flops: { f32: threads * 85e9, bf16: threads * 180e9 }, bandwidth: 12e9, hostLink: 12e9 };
+}
+
+/** Steps, buffers and offsets for a graph. A plan with a race is our fault and does not compile. */
+export function planOf(graph: Graph, target: Target, verify = true): Plan {
+  const plan = planMemory(schedule(graph, target));
+  const [race] = verify ? findRaces(plan) : [];
+  if (race) throw new Error(`the plan has a race: ${race.message}`);
+  return plan;
+}
+
+type Attempt = Pick<Choice, "stages" | "plan"> & { readonly trial: Trial | null };
+
+/** Runs the passes and plans. Where the compiler decides, the fastest policy that fits the limits is taken. */
+export function choose(graph: Graph, config: Config, options: PlanningOptions): Choice {
+  const rates = options.rates ?? ratesOf(config);
+  const policies = policiesOf(graph, config, rates);
+  const trials: Trial[] = [];
+  const known = new Map<Policy, Attempt>();
+  const attempt = (policy: Policy): Attempt => {
+    const own = known.get(policy) ?? attemptOf(graph, config, options, policy);
+    if (known.has(policy)) return own;
+    known.set(policy, own);
+    if (own.trial) trials.push(own.trial);
+    return own;
+  };
+  const result = ({ stages, plan, trial }: Attempt): Choice => ({
+    stages,
+    plan,
+    trials: trial ? [...trials.filter((own) => own !== trial), trial] : trials,
+    policies,
+  });
+  if (options.stopAfter !== undefined) return result(attempt(policies[0]));
+  if (!options.leastOnly) {
+    const first = attempt(policies[0]);
+    if (fits(first) || policies.length === 1)
+      return result(fits(first) ? first : sendAway(first, config, attempt));
+  }
+  const least = attempt(policies[policies.length - 1]);
+  const found = fits(least) && !options.leastOnly ? firstFit(policies, least, attempt) : least;
+  if (options.leastOnly) return result(fits(found) ? found : sendAway(found, config, attempt));
+  const seconds =
+    modelFlops(graph) / ranksOf(graph.mesh) / rates.flops[config.precision === "bf16" ? "bf16" : "f32"];
+  return result(
+    withHost(policies, found, config, attempt, (bytes) =>
+      Math.max(0, (2 * bytes) / rates.hostLink - seconds),
+    ),
+  );
+}
+
+const ranksOf = (mesh: Mesh): number => [...mesh.values()].reduce((total, degree) => total * degree, 1);
+
+const fits = ({ trial }: Attempt): boolean => trial === null || trial.excess === null;
+
+function attemptOf(graph: Graph, config: Config, options: PlanningOptions, policy: Policy): Attempt {
+  const { stopAfter, effort = "verify", needs = (plan) => plan } = options;
+  const verify = effort === "verify";
+  const own = config.target === "cuda" ? cudaTarget(graph.mesh) : cpuTarget(graph.mesh, config.threads);
+  const target = options.target?.(graph.mesh) ?? own;
+  const stages = runPipeline(graph, trainingPipeline({ ...trainingOptions(config), ...policy }), {
+    verify,
+    ...(stopAfter !== undefined && { stopAfter }),
+  });
+  if (stopAfter !== undefined) return { stages, plan: null, trial: null };
+  const last = stages[stages.length - 1].graph;
+  const plan = effort === "schedule" ? schedule(last, target) : planOf(last, target, verify);
+  const { deviceBytes, hostBytes } = needs(plan);
+  const excess = excessOf({ deviceBytes, hostBytes }, config);
+  return { stages, plan, trial: { ...policy, deviceBytes, hostBytes, excess } };
+}
+
+/** The first of `policies` that fits, where the last, `least`, does: the further down the list, the less is needed. */
+function firstFit(
+  policies: readonly Policy[],
+  least: Attempt,
+  attempt: (policy: Policy) => Attempt,
+): Attempt {
+  let best = least;
+  let [low, high] = [1, policies.length - 1];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const own = attempt(policies[middle]);
+    if (fits(own)) [best, high] = [own, middle];
+    else low = middle + 1;
+  }
+  return best;
+}
+
+/** How often a faster policy is tried with the host's help before the one at hand is taken. */
+const TRIES = 3;
+
+/**
+ * A faster policy than `found` that fits when what it keeps waits in host memory, if there is one: copies are free while
+ * they take no longer than the step's products (`exposed` are the seconds that are left over).
+ */
+function withHost(
+  policies: readonly Policy[],
+  found: Attempt,
+  config: Config,
+  attempt: (policy: Policy) => Attempt,
+  exposed: (bytes: number) => number,
+): Attempt {
+  const { trial } = found;
+  const { activation_offload: offload, device_limit: limit } = config.memory;
+  if (offload !== "auto" || limit === null || !trial) return found;
+  // What the estimates leave out is as large for one policy as for another.
+  const beside = trial.deviceBytes - trial.bytes;
+  const faster = policies
+    .filter(
+      ({ checkpointing, bytes, movable }) => checkpointing !== "off" && beside + bytes - movable <= limit,
+    )
+    .map((policy) => ({
+      policy,
+      seconds: policy.seconds + exposed(Math.max(0, beside + policy.bytes - limit)),
+    }))
+    .filter(({ seconds }) => !fits(found) || seconds < trial.seconds)
+    .sort((a, b) => a.seconds - b.seconds)
+    .slice(0, TRIES);
+  const least = { policy: policies[policies.length - 1] };
+  const order = fits(found) ? faster : [...faster.filter(({ policy }) => policy !== least.policy), least];
+  let last = found;
+  for (const { policy } of order) {
+    const own = sendAway(attempt(policy), config, attempt);
+    if (fits(own)) return own;
+    last = own;
+  }
+  return fits(found) ? found : last;
+}
+
+/** The attempt with as many layers' checkpoints in host memory as it takes to fit, or as can go. */
+function sendAway(start: Attempt, config: Config, attempt: (policy: Policy) => Attempt): Attempt {
+  let own = start;
+  // A copy's place may be taken by another value, so the plan has the last word.
+  for (
+    let more = layersToOffload(own, config);
+    !fits(own) && more !== null;
+    more = layersToOffload(own, config)
+  )
+    own = attempt({ ...(own.trial as Trial), offloadLayers: more });
+  return own;
+}
+
+/** How many layers must keep their checkpoints in host memory for the plan to fit the device; null where that can't help. */
+function layersToOffload({ stages, trial }: Attempt, { memory }: Config): number | null {
+  const { activation_offload: offload, device_limit: device, host_limit: host } = memory;
+  if (offload !== "auto" || !trial || device === null) return null;
+  const { offloadLayers: before, deviceBytes, hostBytes, checkpointing } = trial;
+  if (checkpointing === "off" || hostBytes > (host ?? Number.POSITIVE_INFINITY)) return null;
+  const at = stages.findIndex(({ pass }) => pass === "offload");
+  const bytes = offloadableBytes(stages[at - 1].graph);
+  let layers = before;
+  for (let missing = deviceBytes - device; missing > 0 && layers < bytes.length; layers++)
+    missing -= bytes[layers];
+  return layers > before ? layers : null;
+}
+
+/** What is wrong where the plan needs more memory than a rank may have; null where it fits. */
+function excessOf(needs: Needs, { memory }: Config): string | null {
+  const limits = [
+    ["device", needs.deviceBytes, memory.device_limit],
+    ["host", needs.hostBytes, memory.host_limit],
+  ] as const;
+  for (const [kind, needed, limit] of limits) {
+    if (limit === null || needed <= limit) continue;
+    return `a step needs ${printBytes(needed)} of ${kind} memory, ${printBytes(needed - limit)} more than memory.${kind}_limit (${printBytes(limit)})`;
+  }
+  return null;
+}
