@@ -1,0 +1,302 @@
+// A device of this machine: allocations between guard pages, streams that are drained in an order that is drawn.
+#include "device.h"
+
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "ithaca/error.h"
+
+// Counts its records; a wait is for the last one that was issued before it.
+struct CUevent_st {
+  int number;
+  long issued = 0;
+  long done = 0;
+};
+
+namespace {
+
+struct Call {
+  enum Kind { work, record, wait } kind;
+  std::string name;
+  std::function<void()> run;
+  cudaEvent_t event = nullptr;
+  long turn = 0;  // of the event
+};
+
+}  // namespace
+
+struct CUstream_st {
+  int number;
+  std::deque<Call> calls;
+};
+
+// The calls of a capture, in the order in which they were issued.
+struct CUgraph_st {
+  std::vector<std::pair<cudaStream_t, Call>> calls;
+};
+struct CUgraphExec_st {
+  CUgraph_st graph;
+};
+
+namespace {
+
+constexpr std::size_t kPage = 4096;
+
+std::size_t pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+struct Machine {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<CUstream_st>> streams;
+  std::vector<std::unique_ptr<CUevent_st>> events;
+  std::map<const std::byte*, std::size_t> allocations;
+  std::mt19937 random;
+  bool in_order = false;
+  std::string failure;
+  std::FILE* log = nullptr;
+
+  Machine() {
+    const char* seed = std::getenv("ITHACA_SIMULATED_ORDER");
+    in_order = seed && std::strcmp(seed, "issued") == 0;
+    random.seed(seed && !in_order ? static_cast<unsigned>(std::atoi(seed)) : 1u);
+    if (const char* path = std::getenv("ITHACA_SIMULATED_LOG")) log = std::fopen(path, "w");
+  }
+
+  bool may_run(const CUstream_st& stream) const {
+    if (stream.calls.empty()) return false;
+    const Call& next = stream.calls.front();
+    return next.kind != Call::wait || next.event->done >= next.turn;
+  }
+
+  void run_one() {
+    std::vector<CUstream_st*> ready;
+    for (const auto& stream : streams) {
+      if (stream && may_run(*stream)) ready.push_back(stream.get());
+    }
+    if (ready.empty()) {
+      failure = "every stream waits for another one";
+      return;
+    }
+    CUstream_st& stream = *ready[in_order ? 0 : random() % ready.size()];
+    const Call call = std::move(stream.calls.front());
+    stream.calls.pop_front();
+    if (call.kind == Call::record) call.event->done = std::max(call.event->done, call.turn);
+    if (call.kind != Call::work || !failure.empty()) return;
+    try {
+      call.run();
+    } catch (const std::exception& error) {
+      failure = call.name + ": " + error.what();
+    }
+  }
+
+  cudaError_t drain(const CUstream_st* only) {
+    const auto busy = [&] {
+      for (const auto& stream : streams) {
+        if (stream && (!only || stream.get() == only) && !stream->calls.empty()) return true;
+      }
+      return false;
+    };
+    while (failure.empty() && busy()) run_one();
+    return failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+  }
+
+  void issue(cudaStream_t stream, Call call) {
+    if (call.kind == Call::record) call.turn = ++call.event->issued;
+    if (call.kind == Call::wait) call.turn = call.event->issued;
+    if (log) {
+      const char* kinds[] = {"run", "record", "wait"};
+      const std::string what = call.event ? std::to_string(call.event->number) : call.name;
+      std::fprintf(log, "%d %s %s\n", stream->number, kinds[call.kind], what.c_str());
+      std::fflush(log);
+    }
+    stream->calls.push_back(std::move(call));
+  }
+};
+
+Machine& machine() {
+  static Machine own;
+  return own;
+}
+
+// The capture that this thread has begun.
+thread_local std::unique_ptr<CUgraph_st> capturing;
+
+cudaError_t submit(cudaStream_t stream, Call call) {
+  if (!stream) return cudaErrorInvalidValue;
+  std::lock_guard lock(machine().mutex);
+  if (!machine().failure.empty()) return cudaErrorLaunchFailure;
+  if (capturing) {
+    if (call.kind == Call::wait && call.event->issued > 0) {
+      bool inside = false;
+      for (const auto& [other, before] : capturing->calls) {
+        inside = inside || (before.kind == Call::record && before.event == call.event);
+      }
+      if (!inside) return cudaErrorStreamCaptureIsolation;
+    }
+    capturing->calls.emplace_back(stream, std::move(call));
+  } else {
+    machine().issue(stream, std::move(call));
+  }
+  return cudaSuccess;
+}
+
+// Guard pages on both sides: a kernel that leaves its arena ends the process. All bits set: NaN until it is written.
+void* allocate(std::size_t bytes) {
+  const std::size_t inner = pages(bytes);
+  void* all = mmap(nullptr, inner + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (all == MAP_FAILED) return nullptr;
+  auto* base = static_cast<std::byte*>(all) + kPage;
+  mprotect(base, inner, PROT_READ | PROT_WRITE);
+  std::memset(base, 0xff, inner);
+  std::lock_guard lock(machine().mutex);
+  machine().allocations[base] = bytes;
+  return base;
+}
+
+cudaError_t release(void* pointer) {
+  if (!pointer) return cudaSuccess;
+  std::lock_guard lock(machine().mutex);
+  auto* base = static_cast<std::byte*>(pointer);
+  const auto found = machine().allocations.find(base);
+  if (found == machine().allocations.end()) return cudaErrorInvalidValue;
+  munmap(base - kPage, pages(found->second) + 2 * kPage);
+  machine().allocations.erase(found);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace ithaca::cuda::device {
+
+void enqueue(cudaStream_t stream, std::string name, std::function<void()> work) {
+  const cudaError_t code = submit(stream, {Call::work, name, std::move(work)});
+  if (code != cudaSuccess) throw Error(name + ": " + cudaGetErrorString(code));
+}
+
+void require_allocated(const char* what, const void* pointer, std::size_t bytes) {
+  const auto* at = static_cast<const std::byte*>(pointer);
+  std::lock_guard lock(machine().mutex);
+  for (const auto& [base, size] : machine().allocations) {
+    if (at >= base && at + bytes <= base + size) return;
+  }
+  throw Error(std::string(what) + " is given " + std::to_string(bytes) + " bytes that are not inside an arena");
+}
+
+}  // namespace ithaca::cuda::device
+
+using ithaca::cuda::device::require_allocated;
+
+const char* cudaGetErrorString(cudaError_t code) {
+  if (code == cudaErrorLaunchFailure) return machine().failure.c_str();
+  return code == cudaSuccess ? "no error" : cudaGetErrorName(code);
+}
+const char* cudaGetErrorName(cudaError_t code) {
+  switch (code) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureIsolation: return "cudaErrorStreamCaptureIsolation";
+    default: return "cudaErrorInvalidValue";
+  }
+}
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+cudaError_t cudaDeviceSynchronize() {
+  std::lock_guard lock(machine().mutex);
+  return machine().drain(nullptr);
+}
+cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) { return *can = 1, cudaSuccess; }
+cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaSuccess; }
+cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
+  *free_bytes = *total_bytes = std::size_t{8} << 30;
+  return cudaSuccess;
+}
+cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+  *pointer = allocate(bytes);
+  return *pointer ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFree(void* pointer) { return release(pointer); }
+cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) { return cudaMalloc(pointer, bytes); }
+cudaError_t cudaFreeHost(void* pointer) { return release(pointer); }
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  require_allocated("cudaMemcpy", kind == cudaMemcpyHostToDevice ? to : from, bytes);
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  require_allocated("cudaMemcpyAsync", to, bytes);
+  require_allocated("cudaMemcpyAsync", from, bytes);
+  return submit(stream, {Call::work, "copy", [=] { std::memmove(to, from, bytes); }});
+}
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+  require_allocated("cudaMemsetAsync", to, bytes);
+  return submit(stream, {Call::work, "set", [=] { std::memset(to, value, bytes); }});
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  std::lock_guard lock(machine().mutex);
+  auto& all = machine().streams;
+  all.push_back(std::make_unique<CUstream_st>(CUstream_st{static_cast<int>(all.size()), {}}));
+  *stream = all.back().get();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::lock_guard lock(machine().mutex);
+  machine().streams[stream->number].reset();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  std::lock_guard lock(machine().mutex);
+  return machine().drain(stream);
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return submit(stream, {Call::wait, "", {}, event});
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  std::lock_guard lock(machine().mutex);
+  auto& all = machine().events;
+  all.push_back(std::make_unique<CUevent_st>(CUevent_st{static_cast<int>(all.size())}));
+  *event = all.back().get();
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return submit(stream, {Call::record, "", {}, event});
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (capturing) return cudaErrorInvalidValue;
+  capturing = std::make_unique<CUgraph_st>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = capturing.release();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraphExec_st{*graph};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  std::lock_guard lock(machine().mutex);
+  if (!machine().failure.empty()) return cudaErrorLaunchFailure;
+  for (const auto& [stream, call] : exec->graph.calls) machine().issue(stream, call);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
+}
