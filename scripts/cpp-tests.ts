@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { buildExecutables, type Executable } from "../src/codegen/build.ts";
 import type { Unit } from "../src/codegen/targets.ts";
 import { includeDirs, packageRoot, runtimeFlags, runtimeRoot } from "../src/codegen/toolchain.ts";
+import { fiberFlags } from "../test/support/simulated-cuda.ts";
 
 const folder = join(packageRoot, "test/runtime");
 const testIncludeDirs = [
@@ -15,12 +16,6 @@ const testIncludeDirs = [
   join(runtimeRoot, "binding"),
 ];
 const timeoutMs = 300_000;
-
-/** -O1: fibers spend their time in switches, and there is much to compile. `#pragma unroll` is nvcc's. */
-const fiberFlags = [
-  ...["-std=c++20", "-O1", "-fPIC", "-fopenmp"],
-  ...["-Wall", "-Wextra", "-Wpedantic", "-Wno-unknown-pragmas"],
-];
 
 function unit(path: string, ...flags: string[]): Unit {
   return { path, flags: [...runtimeFlags, ...flags], includeDirs: testIncludeDirs };
@@ -57,7 +52,7 @@ function cudaKernels(): Executable {
     ...sources(join(cuda, "kernels")),
   ].map((path) => ({
     path,
-    flags: [...fiberFlags, "-x", "c++"],
+    flags: fiberFlags,
     includeDirs: [join(cuda, "shim"), ...testIncludeDirs],
   }));
   return { name: "cuda_kernels_test", units };

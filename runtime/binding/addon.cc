@@ -177,7 +177,7 @@ class Program : public Napi::ObjectWrap<Program> {
       Executor& executor = idle(env).executor(rank);
       const TensorSpec& tensor = executor.tensor(info[0].As<Napi::String>().Utf8Value());
       const bool crosses = tensor.role == Role::input || tensor.role == Role::output;
-      const Napi::ArrayBuffer copy = Napi::ArrayBuffer::New(env, tensor.bytes);
+      Napi::ArrayBuffer copy = Napi::ArrayBuffer::New(env, tensor.bytes);
       const HostView held = crosses ? HostView() : executor.read(tensor);
       std::memcpy(copy.Data(), crosses ? executor.data(tensor) : held.data(), tensor.bytes);
       return typed(env, tensor, copy);

@@ -61,12 +61,12 @@ export class BuildError extends Error {
 export async function buildProgram(
   sources: readonly Source[],
   outDir: string,
-  targetName: TargetName,
+  on: TargetName | BuildTarget,
   report: Report = silent,
   comm: "local" | "mpi" | "nccl" = "local",
 ): Promise<Program> {
   const toolchain = await findToolchain();
-  const target = await buildTarget(targetName, comm === "nccl");
+  const target = typeof on === "string" ? await buildTarget(on, comm === "nccl") : on;
   const mpi = comm === "local" ? undefined : await requireMpi();
   const runtime = await runtimeLibrary(toolchain, report, target);
   const entry = [target.runtimeUnit(trainEntry), ...(mpi ? await mpiUnits(mpi) : [])];
@@ -167,8 +167,9 @@ export async function runtimeLibrary(
 ): Promise<string> {
   const target = given ?? (await buildTarget("cpu"));
   const folders = ["src/common", ...target.folders, "train", "binding"];
-  const found = await Promise.all(folders.map((folder) => listUnits(join(runtimeRoot, folder))));
-  const files = found.flat().filter((file) => file !== trainEntry && file !== addonEntry);
+  const found = await Promise.all(folders.map((folder) => listUnits(resolve(runtimeRoot, folder))));
+  const others = (target.without ?? []).map((file) => join(runtimeRoot, file));
+  const files = found.flat().filter((file) => ![trainEntry, addonEntry, ...others].includes(file));
   const objects = await compileAll(
     toolchain,
     files.map(target.runtimeUnit),

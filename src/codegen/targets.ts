@@ -28,6 +28,8 @@ export interface Unit {
 export interface BuildTarget {
   /** Folders of runtime/ that its programs are linked with, besides what all targets share. */
   readonly folders: readonly string[];
+  /** Files there that it has in another form. */
+  readonly without?: readonly string[];
   runtimeUnit(path: string): Unit;
   generatedUnit(path: string, folder: string): Unit;
   /** Ends the line that links a program. */

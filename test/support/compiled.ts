@@ -7,7 +7,7 @@ import { emitCpu } from "../../src/codegen/cpu/emit.ts";
 import { cpuTarget } from "../../src/codegen/cpu/target.ts";
 import { emitCuda } from "../../src/codegen/cuda/emit.ts";
 import { cudaTarget } from "../../src/codegen/cuda/target.ts";
-import type { TargetName } from "../../src/codegen/targets.ts";
+import type { BuildTarget, TargetName } from "../../src/codegen/targets.ts";
 import type { NDArray } from "../../src/ir/array.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import { coordinatesOf, sharesOf, wholeOf } from "../../src/ir/interpret.ts";
@@ -55,11 +55,12 @@ export async function runCompiled(
   threads = graph.mesh.size > 0 ? 1 : 2,
   target: TargetName = "cpu",
   plan = planFor(graph, threads, target),
+  on: TargetName | BuildTarget = target,
 ): Promise<{ outputs: Map<string, Float64Array>; updates: Map<string, Float64Array> }> {
   const folder = mkdtempSync(join(tmpdir(), "ithaca-kernels-"));
   try {
     const emit = target === "cuda" ? emitCuda : emitCpu;
-    const built = await buildProgram(emit(plan, { threads, modelFlops: 0 }), folder, target);
+    const built = await buildProgram(emit(plan, { threads, modelFlops: 0 }), folder, on);
     const ranks = coordinatesOf(graph.mesh).length;
     const program = await openProgram(built.program, { threads, ranks });
     await program.load();

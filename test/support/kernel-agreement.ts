@@ -6,7 +6,7 @@
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Kernels } from "../../src/codegen/kernels.ts";
-import type { TargetName } from "../../src/codegen/targets.ts";
+import type { BuildTarget, TargetName } from "../../src/codegen/targets.ts";
 import type { NDArray } from "../../src/ir/array.ts";
 import { Builder, building } from "../../src/ir/build.ts";
 import type { Graph, Role, Value } from "../../src/ir/graph.ts";
@@ -103,7 +103,11 @@ function programOf(
 }
 
 /** Tests of all kernels of a target. */
-export function describeKernels(target: TargetName, kernels: Kernels): void {
+export function describeKernels(
+  target: TargetName,
+  kernels: Kernels,
+  on: TargetName | BuildTarget = target,
+): void {
   const missing = opNames.filter((op) => whyNot(op, kernels) !== "");
   const cases = opNames
     .filter((op) => !missing.includes(op))
@@ -123,7 +127,7 @@ export function describeKernels(target: TargetName, kernels: Kernels): void {
         const own = all.filter(({ prepared }) => prepared.mesh.size > 0 === onRanks);
         const [first] = own;
         const { graph, given } = programOf(own, `ops_${target}_${dtype}_${onRanks}`, first.prepared.mesh);
-        const { outputs, updates } = await runCompiled(graph, given, undefined, target);
+        const { outputs, updates } = await runCompiled(graph, given, undefined, target, undefined, on);
         for (const [name, data] of [...outputs, ...updates]) results.set(name, data);
       }
     });

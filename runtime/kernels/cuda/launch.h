@@ -29,8 +29,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   launch_check(name);
 #else
-  static_cast<void>(stream);
-  shim::launch(name, grid, block, shared_bytes, [=] { kernel(static_cast<Parameters>(arguments)...); });
+  shim::launch(name, grid, block, shared_bytes, stream, [=] { kernel(static_cast<Parameters>(arguments)...); });
 #endif
 }
 

@@ -1,12 +1,11 @@
 // Sums over memory of several ranks.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <cstdint>
 
 #include "ithaca/dtype.h"
+#include "stream.h"
 
 namespace ithaca::cuda {
 

@@ -14,6 +14,7 @@
 #include <random>
 #include <vector>
 
+#include "fibers.h"
 #include "ithaca/error.h"
 
 // Counts its records; a wait is for the last one that was issued before it.
@@ -181,6 +182,18 @@ void enqueue(cudaStream_t stream, std::string name, std::function<void()> work) 
   const cudaError_t code = submit(stream, {Call::work, name, std::move(work)});
   if (code != cudaSuccess) throw Error(name + ": " + cudaGetErrorString(code));
 }
+
+namespace {
+
+// Kernels wait in their stream like everything else.
+const bool kernels_wait = [] {
+  shim::queue_launches([](void* stream, const char* name, std::function<void()> launch) {
+    enqueue(static_cast<cudaStream_t>(stream), name, std::move(launch));
+  });
+  return true;
+}();
+
+}  // namespace
 
 void require_allocated(const char* what, const void* pointer, std::size_t bytes) {
   const auto* at = static_cast<const std::byte*>(pointer);

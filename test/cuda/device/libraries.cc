@@ -67,19 +67,17 @@ template void matmul<bf16, bf16>(Libraries&, const bf16*, const bf16*, bf16*, st
 template void matmul<bf16, float>(Libraries&, const bf16*, const bf16*, float*, std::int64_t, std::int64_t,
                                   std::int64_t, bool, bool, bool, void*, std::size_t, cudaStream_t);
 
-void attention(Libraries&, const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v, bf16* out,
-               float* lse, void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
-  if (!cudnn_attention_supported(shape)) throw Error("cuDNN does not take this attention");
-  require_workspace("attention", workspace, workspace_bytes, attention_workspace_bytes(shape));
-  plain::attention(shape, q, k, v, nullptr, out, lse, nullptr, stream);
+void attention(Libraries&, const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v,
+               const std::int32_t* segments, bf16* out, float* lse, void* workspace, cudaStream_t stream) {
+  device::require_allocated("attention", workspace, attention_workspace_bytes(shape));
+  plain::attention(shape, q, k, v, segments, out, lse, nullptr, stream);
 }
 
 void attention_grad(Libraries&, const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v,
-                    const bf16* out, const float* lse, const bf16* d_out, bf16* dq, bf16* dk, bf16* dv,
-                    void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
-  if (!cudnn_attention_supported(shape)) throw Error("cuDNN does not take this attention");
-  require_workspace("attention_grad", workspace, workspace_bytes, attention_grad_workspace_bytes(shape));
-  plain::attention_grad(shape, q, k, v, nullptr, out, lse, d_out, dq, dk, dv, workspace, stream);
+                    const std::int32_t* segments, const bf16* out, const float* lse, const bf16* d_out, bf16* dq,
+                    bf16* dk, bf16* dv, void* workspace, cudaStream_t stream) {
+  device::require_allocated("attention_grad", workspace, attention_grad_workspace_bytes(shape));
+  plain::attention_grad(shape, q, k, v, segments, out, lse, d_out, dq, dk, dv, workspace, stream);
 }
 
 }  // namespace ithaca::cuda

@@ -55,9 +55,11 @@ struct Place {
 };
 const Place& place();
 
-// Runs `kernel` once for every thread of every block, a block after the other. Throws Error on what a GPU refuses
-// (sizes of blocks, grids and shared memory), on a barrier that some threads never reach, and what `kernel` throws.
-void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel);
+// Runs `kernel` once for every thread of every block, a block after the other, or gives that to who queues launches.
+// Throws Error on what a GPU refuses (sizes of blocks, grids and shared memory), on a barrier that some threads never
+// reach, and what `kernel` throws.
+void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
+            std::function<void()> kernel);
 
 }  // namespace ithaca::cuda::shim
 

@@ -241,8 +241,14 @@ void* dynamic_shared() { return machine().shared.data(); }
 
 void fail_kernel(const char* message) { fail(message); }
 
-void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel) {
-  check_sizes(name, grid, block, shared_bytes);
+namespace {
+
+Queue& queue() {
+  static Queue own;
+  return own;
+}
+
+void run(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel) {
   Machine& m = machine();
   const std::vector<std::size_t> turns = make_fibers(m, block);
   m.shared.assign((shared_bytes + 15) / 16, uint4{});
@@ -250,6 +256,17 @@ void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, c
   for (unsigned z = 0; z < grid.z; ++z)
     for (unsigned y = 0; y < grid.y; ++y)
       for (unsigned x = 0; x < grid.x; ++x) run_block(m, name, {x, y, z}, grid, block, turns);
+}
+
+}  // namespace
+
+void queue_launches(Queue to) { queue() = std::move(to); }
+
+void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
+            std::function<void()> kernel) {
+  check_sizes(name, grid, block, shared_bytes);
+  if (!queue()) return run(name, grid, block, shared_bytes, kernel);
+  queue()(stream, name, [=] { run(name, grid, block, shared_bytes, kernel); });
 }
 
 }  // namespace ithaca::cuda::shim
