@@ -4,6 +4,7 @@ import { availableParallelism, cpus, totalmem } from "node:os";
 import { Command } from "commander";
 import { createColors } from "picocolors";
 import { cacheDir } from "../cache.ts";
+import { findCuda, missing, type wanted } from "../codegen/cuda/toolchain.ts";
 import {
   findMpi,
   findToolchain,
@@ -53,11 +54,11 @@ function verdict(checks: readonly Check[]): string {
 }
 
 async function examine(): Promise<Check[]> {
-  const [npm, compiler, mpi, nvcc] = await Promise.all([
+  const [npm, compiler, mpi, cuda] = await Promise.all([
     firstLine("npm", "--version"),
     examineCompiler(),
     examineMpi(),
-    examineNvcc(),
+    examineCuda(),
   ]);
   return [
     examineNode(),
@@ -66,7 +67,7 @@ async function examine(): Promise<Check[]> {
     ...examineMachine(),
     { name: "cache", found: cacheDir(), needed: false },
     mpi,
-    nvcc,
+    ...cuda,
   ];
 }
 
@@ -129,10 +130,37 @@ async function examineMpi(): Promise<Check> {
   return { name: "Open MPI", found: mpi?.version ?? null, needed: false, remark };
 }
 
-async function examineNvcc(): Promise<Check> {
-  const text = await runProcess("nvcc", ["--version"]).catch(() => undefined);
-  const version = /release [^\n]*/.exec(text?.stdout ?? "")?.[0] ?? null;
-  return { name: "nvcc", found: version, needed: false, remark: "for the CUDA target, not available yet" };
+/** What the CUDA target is built with, where it was found, and the GPUs that would run it. */
+async function examineCuda(): Promise<Check[]> {
+  const cuda = await findCuda();
+  const needed = false;
+  const toolkit = "for target: cuda";
+  if (!cuda) {
+    const remark = `${toolkit}: install the CUDA toolkit 12.8 or later, or set CUDA_HOME`;
+    return [{ name: "CUDA toolkit", found: null, needed, remark }];
+  }
+  const library = (title: string, name: keyof typeof wanted, what: string): Check => {
+    const place = cuda[name];
+    const remark = place ? `${what}; ${place.file}` : `${what}: ${missing([name]).remedy}`;
+    return { name: title, found: place?.version ?? null, needed, remark };
+  };
+  const gpus = await runProcess("nvidia-smi", [
+    "--query-gpu=name,memory.total",
+    "--format=csv,noheader",
+  ]).catch(() => undefined);
+  const names = gpus?.code === 0 ? gpus.stdout.trim().split("\n").join("; ") : "";
+  return [
+    { name: "CUDA toolkit", found: cuda.version, needed, remark: `${toolkit}; ${cuda.home}` },
+    library("cuBLASLt", "cublasLt", "matrix products"),
+    library("cuDNN", "cudnn", "attention in bf16"),
+    library("NCCL", "nccl", "ranks on several GPUs"),
+    {
+      name: "GPU",
+      found: names === "" ? null : names,
+      needed,
+      ...(names === "" && { remark: "programs for CUDA can be compiled here, not run" }),
+    },
+  ];
 }
 
 async function firstLine(command: string, ...args: string[]): Promise<string | null> {

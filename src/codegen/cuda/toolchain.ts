@@ -38,7 +38,8 @@ interface Wanted {
   readonly macros: readonly string[];
 }
 
-const wanted = {
+/** What is looked for besides the toolkit. */
+export const wanted = {
   cublasLt: {
     variables: ["CUBLAS_HOME", "CUDA_HOME"],
     wheels: ["cu13", "cu12", "cublas"],
