@@ -10,6 +10,7 @@ import { writeReplay } from "./dump.ts";
 import { irCommand } from "./ir.ts";
 import { optCommand } from "./opt.ts";
 import { explain } from "./output.ts";
+import { planCommand } from "./plan.ts";
 import { trainCommand } from "./train.ts";
 
 /** Runs `ithaca ARGS` and returns its exit code: 0, 1 for an error, 2 for wrong arguments, 130 after Ctrl-C. */
@@ -31,6 +32,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   for (const command of [
     trainCommand(exit),
     compileCommand(),
+    planCommand(exit),
     irCommand(),
     optCommand(),
     doctorCommand(exit),

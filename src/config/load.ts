@@ -23,11 +23,21 @@ export interface Config extends Omit<ConfigValues, "model" | "threads"> {
   readonly threads: number;
 }
 
+/** What a configuration is read for. */
+export interface LoadOptions {
+  /** Only to plan: what this version does not do yet is let through, and data needn't be there. */
+  readonly planning?: boolean;
+}
+
 /**
  * Reads a configuration file. Paths in it are relative to the file, paths in `--set` to the working directory.
  * Throws one UserError with everything that is wrong.
  */
-export function loadConfig(file: string, overrides: readonly string[] = []): Config {
+export function loadConfig(
+  file: string,
+  overrides: readonly string[] = [],
+  options: LoadOptions = {},
+): Config {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
@@ -44,11 +54,16 @@ export function loadConfig(file: string, overrides: readonly string[] = []): Con
       remedy: "Give the path of a configuration file, for example: ithaca train config.yaml",
     });
   }
-  return parseConfig(text, file, overrides);
+  return parseConfig(text, file, overrides, options);
 }
 
 /** `loadConfig` for text that has been read; `file` names it in errors and is what its paths are relative to. */
-export function parseConfig(text: string, file: string, overrides: readonly string[] = []): Config {
+export function parseConfig(
+  text: string,
+  file: string,
+  overrides: readonly string[] = [],
+  { planning = false }: LoadOptions = {},
+): Config {
   const document = new ConfigDocument(text, file);
   for (const option of overrides) document.set(option);
   const parsed = schema.safeParse(document.values());
@@ -57,14 +72,14 @@ export function parseConfig(text: string, file: string, overrides: readonly stri
     throw together(parsed.error.issues.flatMap((issue) => issueErrors(issue, document, misspelt)));
   }
   const errors = unavailable
-    .filter(({ isWanted }) => isWanted(parsed.data))
+    .filter(({ isWanted }) => !planning && isWanted(parsed.data))
     .map(({ key, what, instead }) => {
       const path = key.split(".");
       const remedy = `This version has ${key}: ${instead} only.`;
       return located(document, path, `not available yet: ${what}`, remedy);
     });
   if (errors.length > 0) throw together(errors);
-  return resolved(parsed.data, document);
+  return resolved(parsed.data, document, planning);
 }
 
 interface LocatedError {
@@ -148,7 +163,7 @@ function together(errors: readonly LocatedError[]): UserError {
 }
 
 /** Makes paths absolute and checks that what is to be read is there. */
-function resolved(values: ConfigValues, document: ConfigDocument): Config {
+function resolved(values: ConfigValues, document: ConfigDocument, planning: boolean): Config {
   const errors: LocatedError[] = [];
   const fail = (path: Path, message: string, remedy?: string) =>
     errors.push(located(document, path, message, remedy));
@@ -160,7 +175,7 @@ function resolved(values: ConfigValues, document: ConfigDocument): Config {
   const form = extname(data).toLowerCase();
   if (![".bin", ".txt", ".jsonl", ".parquet"].includes(form)) {
     fail(["data"], `data is "${values.data}"; it must be a .bin, .txt, .jsonl or .parquet file`);
-  } else if (!isFile(data)) {
+  } else if (!planning && !isFile(data)) {
     fail(["data"], `there is no file ${data}`);
   }
 
@@ -171,7 +186,7 @@ function resolved(values: ConfigValues, document: ConfigDocument): Config {
     if (!isFile(tokenizer)) fail(["tokenizer"], `there is no tokenizer.json at ${path}`);
   } else if ("directory" in model && isFile(join(model.directory, "tokenizer.json"))) {
     tokenizer = join(model.directory, "tokenizer.json");
-  } else if (form !== ".bin" && errors.length === 0) {
+  } else if (form !== ".bin" && !planning && errors.length === 0) {
     fail(
       ["data"],
       `${values.data} is text, and there is no tokenizer to read it with`,

@@ -90,6 +90,9 @@ export const schema = z.strictObject({
   /** A snapshot folder to go on from. */
   resume: textOrNull("a snapshot folder").default(null),
 
+  /** A machine that `ithaca plan` knows: it sets the limits that are null. */
+  machine: textOrNull("the name of a machine such as h100-80gb").default(null),
+
   parallel: section(parallel),
   memory: section(memory),
 });

@@ -130,9 +130,11 @@ export function isAlive(buffer: Buffer, step: number): boolean {
   return buffer.persistent || (buffer.first <= step && step <= buffer.last);
 }
 
+type Lifetime = Pick<Buffer, "memory" | "bytes" | "persistent" | "first" | "last">;
+
 /** The step at which most bytes are alive, and how many. */
 export function peak(
-  plan: Pick<Plan, "buffers" | "steps">,
+  plan: { readonly buffers: readonly Lifetime[]; readonly steps: { readonly length: number } },
   memory: Memory = "device",
 ): { step: number; bytes: number } {
   const change = new Array<number>(plan.steps.length + 1).fill(0);

@@ -27,12 +27,16 @@ export function planMemory(plan: Plan): Plan {
   return { ...placed, steps: synchronize(placed), deviceLowerBound: peak(placed).bytes };
 }
 
-interface Placement {
+/** What decides where a buffer can lie. */
+export type Placeable = Pick<Buffer, "memory" | "bytes" | "persistent" | "first" | "last">;
+
+export interface Placement {
+  /** One for each buffer; 0 for those of the other memory. */
   readonly offsets: readonly number[];
   readonly bytes: number;
 }
 
-type Order = (a: Buffer, b: Buffer) => number;
+type Order = (a: Placeable, b: Placeable) => number;
 
 const ORDERS: readonly Order[] = [
   (a, b) => b.bytes - a.bytes || a.first - b.first,
@@ -43,7 +47,8 @@ const ORDERS: readonly Order[] = [
 /** A placement this close to the lower bound is taken without trying the other orders. */
 const GOOD_ENOUGH = 1.002;
 
-function placeBest(buffers: readonly Buffer[], memory: Memory): Placement {
+/** Offsets in the arena of `memory`, and its size: the best of the orders. */
+export function placeBest(buffers: readonly Placeable[], memory: Memory): Placement {
   const bound = lowerBound(buffers, memory);
   let best: Placement | null = null;
   for (const order of ORDERS) {
@@ -54,13 +59,13 @@ function placeBest(buffers: readonly Buffer[], memory: Memory): Placement {
   return best as Placement;
 }
 
-function lowerBound(buffers: readonly Buffer[], memory: Memory): number {
-  const steps = new Array<Step>(Math.max(0, ...buffers.map((buffer) => buffer.last + 1)));
-  return peak({ buffers, steps }, memory).bytes;
+function lowerBound(buffers: readonly Placeable[], memory: Memory): number {
+  const length = buffers.reduce((most, { last }) => Math.max(most, last + 1), 0);
+  return peak({ buffers, steps: { length } }, memory).bytes;
 }
 
 /** First fit in the given order. Plain number arrays, since this is the compiler's one quadratic loop. */
-function place(buffers: readonly Buffer[], memory: Memory, order: Order): Placement {
+function place(buffers: readonly Placeable[], memory: Memory, order: Order): Placement {
   const offsets = new Float64Array(buffers.length);
   let bottom = 0;
   buffers.forEach((buffer, i) => {

@@ -1,0 +1,118 @@
+/** @file Why a plan is as it is: each choice with its reason and its numbers. */
+import type { Config } from "./config/load.ts";
+import type { Forecast } from "./forecast.ts";
+import { printBytes } from "./ir/plan.ts";
+import { printType } from "./ir/type.ts";
+import { printSeconds } from "./plan/timeline-svg.ts";
+
+/** One choice. */
+export interface Reason {
+  /** The setting, or what of the machine was assumed. */
+  readonly choice: string;
+  readonly value: string;
+  readonly why: string;
+}
+
+const policies = {
+  off: "everything that backward reads is kept",
+  attention: "a layer keeps its input and attention's output, and computes the rest again",
+  layer: "a layer keeps its input and computes everything again",
+} as const;
+
+/** In the order in which the compiler comes to them. */
+export function reasonsOf(config: Config, forecast: Forecast): Reason[] {
+  return [
+    ...parallelReasons(config, forecast),
+    ...checkpointReasons(config, forecast),
+    lossReason(config, forecast),
+    ...forecast.assumptions.map(({ setting, says }) => ({
+      choice: setting,
+      value: "asked for",
+      why: `${says}; no pass does it yet, so it is counted by formula`,
+    })),
+    peakReason(forecast),
+    ...timeReasons(forecast),
+  ];
+}
+
+function parallelReasons({ parallel }: Config, { machine, ranks }: Forecast): Reason[] {
+  if (ranks === 1) return [];
+  const link =
+    ranks > machine.gpusPerNode
+      ? `the network, ${rate(machine.network)}`
+      : `the node's link, ${rate(machine.nodeLink)}`;
+  return [
+    {
+      choice: "parallel",
+      value: `sequence ${parallel.sequence}, data ${parallel.data}`,
+      why: `as asked; collectives cross ${link}`,
+    },
+  ];
+}
+
+function checkpointReasons(config: Config, { planned }: Forecast): Reason[] {
+  const asked = config.memory.activation_checkpointing;
+  return planned.trials.map(({ checkpointing, deviceBytes, hostBytes, excess }): Reason => {
+    const needs = `${printBytes(deviceBytes)} of device and ${printBytes(hostBytes)} of host memory`;
+    const fit = excess === null ? "fits" : "does not fit";
+    const order = asked === "auto" ? "auto tries what computes least again first" : "as asked";
+    return {
+      choice: "memory.activation_checkpointing",
+      value: checkpointing,
+      why: `${policies[checkpointing]}: ${needs}, ${fit} (${order})`,
+    };
+  });
+}
+
+function lossReason(config: Config, { planned, anatomy }: Forecast): Reason {
+  const { plan } = planned;
+  const asked = config.memory.tiled_loss;
+  const loss = plan.steps.find(({ node }) => node.op === "cross_entropy");
+  const logits = loss?.inputs[0];
+  const tiles = loss?.loops.length ? plan.loops[loss.loops.at(-1) as number].times : 1;
+  const isTiled = anatomy.turn !== null && tiles > 1;
+  const type = logits ? printType(logits.type) : "";
+  const bytes = logits ? printBytes(plan.buffers[logits.buffer].bytes) : "";
+  return {
+    choice: "memory.tiled_loss",
+    value: isTiled ? `${tiles} tiles` : "off",
+    why: isTiled
+      ? `${asked === "auto" ? "as many as keep a tile's logits near 64 MiB" : "as asked"}: ${type}, ${bytes} a rank`
+      : asked === "auto"
+        ? `the logits are ${bytes} a rank: one tile`
+        : `as asked: the logits exist whole, ${bytes} a rank`,
+  };
+}
+
+function peakReason({ planned, device, limits }: Forecast): Reason {
+  const step = planned.plan.steps[device.peakStep];
+  const [largest] = device.alive;
+  const place = step && step.node.loc !== "" ? ` at ${step.node.loc}` : "";
+  const limit = limits.device === null ? "there is no limit" : `the limit is ${printBytes(limits.device)}`;
+  return {
+    choice: "peak of device memory",
+    value: printBytes(device.peakBytes),
+    why: `at step ${device.peakStep}, ${step?.node.op ?? "nothing"}${place}; most is %${largest?.name} with ${printBytes(largest?.bytes ?? 0)}; ${limit}`,
+  };
+}
+
+const rate = (bytesPerSecond: number): string => `${(bytesPerSecond / 1e9).toFixed(0)} GB/s`;
+const flops = (perSecond: number): string => `${(perSecond / 1e12).toFixed(1)} TFLOP/s`;
+const part = (share: number): string => `${(share * 100).toFixed(0)}%`;
+
+function timeReasons({ machine, timeline, loads, stepSeconds }: Forecast): Reason[] {
+  const { efficiency, peakFlops } = machine;
+  const { busy } = timeline;
+  return [
+    {
+      choice: "rates",
+      value: machine.name,
+      why: `bf16 ${flops(peakFlops.bf16)}, f32 ${flops(peakFlops.f32)}, of which products reach ${part(efficiency.matmul)}, attention ${part(efficiency.attention)} forward and ${part(efficiency.attentionGrad)} backward; memory ${rate(machine.deviceBandwidth)}, of which ${part(efficiency.memory)}; host link ${rate(machine.hostLink)}`,
+    },
+    {
+      choice: "step time",
+      value: printSeconds(stepSeconds),
+      why: `compute ${printSeconds(busy.compute)}, collectives ${printSeconds(busy.comm + loads.comm)}, to host ${printSeconds(busy.to_host + loads.to_host)}, to device ${printSeconds(busy.to_device + loads.to_device)} beside each other; optimizer on the host ${printSeconds(loads.host)} after them`,
+    },
+  ];
+}

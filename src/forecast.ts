@@ -1,0 +1,198 @@
+/**
+ * @file What a configuration would need and how fast it would be on a machine, without that machine: the plan of the
+ * compiler, formulas for what no pass does yet, allowances for what lies outside the plan, and a roofline.
+ */
+import { type Planned, planConfig } from "./compile.ts";
+import { unavailable } from "./config/availability.ts";
+import type { Config } from "./config/load.ts";
+import type { ConfigValues } from "./config/schema.ts";
+import { UserError } from "./ir/error.ts";
+import { parameterCount } from "./ir/flops.ts";
+import { recordOf } from "./ir/ops/index.ts";
+import type { Plan } from "./ir/plan.ts";
+import { placeBest } from "./passes/plan-memory.ts";
+import { type Anatomy, anatomyOf, type Part } from "./plan/anatomy.ts";
+import { projected } from "./plan/formulas.ts";
+import { type Loads, loadsOf } from "./plan/loads.ts";
+import { type Allowance, allowancesFor, cpuMachine, hostAllowance, type Machine } from "./plan/machines.ts";
+import { type Assumption, assumptionsOf, type Projection } from "./plan/projection.ts";
+import { type MemoryReport, reportOf } from "./plan/report.ts";
+import { type Timeline, timelineOf } from "./plan/roofline.ts";
+
+/** What a rank may have; null: no limit. */
+export interface Limits {
+  readonly device: number | null;
+  readonly host: number | null;
+}
+
+export interface Forecast {
+  readonly planned: Planned & { readonly plan: Plan };
+  readonly machine: Machine;
+  readonly ranks: number;
+  readonly limits: Limits;
+  readonly anatomy: Anatomy;
+  /** The buffers under all settings. */
+  readonly parts: readonly Part[];
+  readonly device: MemoryReport;
+  readonly host: MemoryReport;
+  readonly timeline: Timeline;
+  /** What formulas add to the timeline. */
+  readonly loads: Loads;
+  readonly stepSeconds: number;
+  readonly allowances: readonly Allowance[];
+  readonly assumptions: readonly Assumption[];
+  /** What is wrong where it does not fit; null where it does. */
+  readonly excess: string | null;
+}
+
+/** The configuration without what no pass does yet, and that by itself for the formulas. */
+function withoutUnbuilt(config: Config): { config: Config; settings: Projection } {
+  const values = config as unknown as ConfigValues;
+  const unbuilt = new Set(unavailable.filter(({ isWanted }) => isWanted(values)).map(({ key }) => key));
+  const { parallel, memory } = config;
+  const isUnbuilt = (key: string): boolean => unbuilt.has(key);
+  const settings: Projection = {
+    ranks: parallel.sequence * parallel.data,
+    zeroStage: isUnbuilt("parallel.zero_stage") ? parallel.zero_stage : 0,
+    optimizerOffload: isUnbuilt("memory.optimizer_offload"),
+    parameterOffload: isUnbuilt("memory.parameter_offload"),
+    weightBytes: config.precision === "bf16" ? 2 : 4,
+    accumulates: config.gradient_accumulation_steps > 1,
+  };
+  return {
+    settings,
+    config: {
+      ...config,
+      parallel: { ...parallel, zero_stage: settings.zeroStage > 0 ? 0 : parallel.zero_stage },
+      memory: {
+        ...memory,
+        optimizer_offload: settings.optimizerOffload ? "off" : memory.optimizer_offload,
+        parameter_offload: settings.parameterOffload ? "off" : memory.parameter_offload,
+      },
+    },
+  };
+}
+
+/** Bytes of each memory that a plan needs of a rank, all counted. */
+interface Count {
+  readonly anatomy: Anatomy;
+  readonly parts: readonly Part[];
+  readonly deviceArena: number;
+  readonly hostArena: number;
+  readonly allowances: readonly Allowance[];
+  readonly hostAllowances: readonly Allowance[];
+}
+
+function countOf(plan: Plan, settings: Projection, isGpu: boolean): Count {
+  const anatomy = anatomyOf(plan);
+  const parts = projected(anatomy, settings);
+  const isPlaced = parts === anatomy.parts && plan.deviceBytes > 0;
+  const kinds = plan.steps.map(({ node }) => node.op).filter((op) => recordOf(op).sends !== undefined);
+  const added = settings.zeroStage === 3 && settings.ranks > 1 ? ["all_gather", "reduce_scatter"] : [];
+  return {
+    anatomy,
+    parts,
+    deviceArena: isPlaced ? plan.deviceBytes : placeBest(parts, "device").bytes,
+    hostArena: isPlaced ? plan.hostBytes : placeBest(parts, "host").bytes,
+    allowances: isGpu ? allowancesFor([...kinds, ...added]) : [],
+    hostAllowances: isGpu ? [hostAllowance] : [],
+  };
+}
+
+const totalOf = (allowances: readonly Allowance[]): number =>
+  allowances.reduce((total, { bytes }) => total + bytes, 0);
+
+/** The machine's limits where the configuration sets none. A node's host memory is shared by its ranks. */
+export function limitsOf({ memory, parallel }: Config, machine: Machine | null): Limits {
+  const ranks = parallel.sequence * parallel.data;
+  if (machine === null) return { device: memory.device_limit, host: memory.host_limit };
+  return {
+    device: memory.device_limit ?? machine.deviceBytes,
+    host: memory.host_limit ?? machine.hostBytes / Math.min(ranks, machine.gpusPerNode),
+  };
+}
+
+/** Plans `config` for `machine`; null: for the CPU. */
+export async function forecast(asked: Config, machine: Machine | null): Promise<Forecast> {
+  const limits = limitsOf(asked, machine);
+  const { config, settings } = withoutUnbuilt({
+    ...asked,
+    target: machine ? "cuda" : "cpu",
+    memory: { ...asked.memory, device_limit: limits.device, host_limit: limits.host },
+  });
+  let count: Count | null = null;
+  const planned = await planConfig(config, {
+    effort: "place",
+    needs: (plan) => {
+      count = countOf(plan, settings, machine !== null);
+      return {
+        deviceBytes: count.deviceArena + totalOf(count.allowances),
+        hostBytes: count.hostArena + totalOf(count.hostAllowances),
+      };
+    },
+  });
+  const { plan } = planned;
+  if (!plan || !count) throw new Error("planning ended without a plan");
+  const { anatomy, parts, deviceArena, hostArena, allowances, hostAllowances } = count as Count;
+  const steps = plan.steps.length;
+  const { ranks } = settings;
+  const rates = machine ?? cpuMachine(asked.threads, ranks);
+  const timeline = timelineOf(plan, rates);
+  const loads = loadsOf(parameterCount(planned.graph), settings, rates);
+  const { busy } = timeline;
+  return {
+    planned: { ...planned, plan },
+    machine: rates,
+    ranks,
+    limits,
+    anatomy,
+    parts,
+    device: reportOf(parts, "device", steps, deviceArena, allowances),
+    host: reportOf(parts, "host", steps, hostArena, hostAllowances),
+    timeline,
+    loads,
+    stepSeconds:
+      Math.max(
+        timeline.seconds,
+        busy.comm + loads.comm,
+        busy.to_host + loads.to_host,
+        busy.to_device + loads.to_device,
+      ) + loads.host,
+    allowances: [...allowances, ...hostAllowances],
+    assumptions: assumptionsOf(settings),
+    excess: planned.trials.at(-1)?.excess ?? null,
+  };
+}
+
+/** Bytes that a step at this length needs, all counted, beside the limits. */
+export interface Probe {
+  readonly sequence: number;
+  readonly device: number;
+  readonly host: number;
+}
+
+/** Plans only as far as a search must know. Where the compiler would decide, what spares the device most is taken. */
+export async function probe(asked: Config, machine: Machine | null, sequence: number): Promise<Probe> {
+  const { activation_checkpointing, activation_offload } = asked.memory;
+  const frugal = activation_checkpointing === "auto" ? "layer" : activation_checkpointing;
+  const { config, settings } = withoutUnbuilt({
+    ...asked,
+    target: machine ? "cuda" : "cpu",
+    sequence_length: sequence,
+    memory: {
+      ...asked.memory,
+      device_limit: null,
+      host_limit: null,
+      activation_checkpointing: frugal,
+      activation_offload: activation_offload === "auto" && frugal !== "off" ? "host" : activation_offload,
+    },
+  });
+  const { plan } = await planConfig(config, { effort: "schedule" });
+  if (!plan) throw new UserError("there is no plan to search with");
+  const count = countOf(plan, settings, machine !== null);
+  return {
+    sequence,
+    device: count.deviceArena + totalOf(count.allowances),
+    host: count.hostArena + totalOf(count.hostAllowances),
+  };
+}

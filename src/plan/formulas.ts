@@ -1,0 +1,127 @@
+/**
+ * @file What settings that no pass builds yet would do to a plan, by formula: ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054)
+ * and the offload of weights and optimizer state. Buffers of the real schedule become smaller, shorter-lived, or the host's.
+ *
+ * When a pass lands, its setting stops being refused by the compiler and the plan is the pass's own: then its formula goes.
+ */
+import type { Anatomy, Part, Run } from "./anatomy.ts";
+import type { Projection } from "./projection.ts";
+
+/** The buffers of `anatomy` under the settings. */
+export function projected(anatomy: Anatomy, settings: Projection): readonly Part[] {
+  const weights = shareWeights(anatomy.parts, anatomy, settings);
+  return shareGradients(shareStates(weights, settings), anatomy, settings);
+}
+
+/** Where in `runs` a step is; -1 for the optimizer's steps. */
+function runIndexes({ runs, plan }: Anatomy): Int32Array {
+  const at = new Int32Array(plan.steps.length).fill(-1);
+  runs.forEach(({ first, last }, i) => {
+    at.fill(i, first, last + 1);
+  });
+  return at;
+}
+
+/**
+ * Pieces of `part` for each run that touches it: alive from the beginning of the run before, when it is fetched, to its last
+ * touch in the run.
+ */
+function fetched(part: Part, runs: readonly Run[], runAt: Int32Array, bytes: number): Part[] {
+  const lastTouch = new Map<number, number>();
+  for (const step of part.touches) if (runAt[step] >= 0) lastTouch.set(runAt[step], step);
+  return [...lastTouch].map(([run, last]) => ({
+    ...part,
+    bytes,
+    persistent: false,
+    memory: "device",
+    layer: runs[run].layer,
+    first: runs[Math.max(0, run - 1)].first,
+    last,
+  }));
+}
+
+/** f32 weights, the weights that are computed with, and their casts. */
+function shareWeights(parts: readonly Part[], anatomy: Anatomy, settings: Projection): readonly Part[] {
+  const { zeroStage, optimizerOffload, parameterOffload, ranks, weightBytes } = settings;
+  if (zeroStage === 0 && !optimizerOffload && !parameterOffload) return parts;
+  const runAt = runIndexes(anatomy);
+  const isApart = (zeroStage === 3 && ranks > 1) || parameterOffload;
+  const masterShare = zeroStage >= 1 ? ranks : 1;
+  const copyShare = zeroStage === 3 ? ranks : 1;
+  /** Whether weights lie ready in the precision of the products, beside those that the optimizer updates. */
+  const hasCopy = optimizerOffload || (zeroStage >= 1 && zeroStage < 3) || parameterOffload;
+  return parts.flatMap((part): Part[] => {
+    if (part.isCast) {
+      if (isApart) return fetched(part, anatomy.runs, runAt, part.bytes);
+      return hasCopy ? [] : [part];
+    }
+    if (part.kind !== "parameters" || !part.persistent) return [part];
+    const inHost = optimizerOffload || parameterOffload;
+    const master: Part = {
+      ...part,
+      bytes: Math.ceil(part.bytes / masterShare),
+      memory: inHost ? "host" : "device",
+    };
+    const copyBytes = (part.bytes / 4) * weightBytes;
+    const copy: Part = {
+      ...part,
+      name: `${part.name} (copy)`,
+      bytes: Math.ceil(copyBytes / copyShare),
+      memory: parameterOffload ? "host" : "device",
+    };
+    const isReadDirectly = part.touches.some((step) => {
+      const { node } = anatomy.plan.steps[step];
+      return runAt[step] >= 0 && node.op !== "cast";
+    });
+    const direct = {
+      ...part,
+      touches: part.touches.filter((step) => anatomy.plan.steps[step].node.op !== "cast"),
+    };
+    return [
+      master,
+      ...(hasCopy && (weightBytes === 2 || inHost) ? [copy] : []),
+      ...(isApart && isReadDirectly ? fetched(direct, anatomy.runs, runAt, copyBytes) : []),
+    ];
+  });
+}
+
+/** The optimizer's moments. */
+function shareStates(
+  parts: readonly Part[],
+  { zeroStage, optimizerOffload, ranks }: Projection,
+): readonly Part[] {
+  if (zeroStage === 0 && !optimizerOffload) return parts;
+  return parts.map((part) =>
+    part.kind === "optimizer"
+      ? {
+          ...part,
+          bytes: Math.ceil(part.bytes / (zeroStage >= 1 ? ranks : 1)),
+          memory: optimizerOffload ? "host" : part.memory,
+        }
+      : part,
+  );
+}
+
+/** Gradients: whole while their layer runs backward, then each rank's share. */
+function shareGradients(
+  parts: readonly Part[],
+  anatomy: Anatomy,
+  { zeroStage, optimizerOffload, ranks, accumulates }: Projection,
+): readonly Part[] {
+  if (zeroStage < 2 && !optimizerOffload) return parts;
+  const runAt = runIndexes(anatomy);
+  return parts.flatMap((part): Part[] => {
+    if (part.kind !== "gradients") return [part];
+    const share: Part = {
+      ...part,
+      bytes: Math.ceil(part.bytes / (zeroStage >= 2 ? ranks : 1)),
+      memory: optimizerOffload ? "host" : "device",
+    };
+    // With accumulation these are the sums over micro batches; what one of them makes is whole in a buffer of its own.
+    if (accumulates) return [share];
+    const made = part.touches.filter((step) => runAt[step] >= 0).at(-1) ?? part.last;
+    const whole: Part = { ...part, last: Math.min(part.last, anatomy.runs[runAt[made]]?.last ?? made) };
+    const isShared = zeroStage >= 2 && ranks > 1;
+    return isShared || optimizerOffload ? [whole, share] : [part];
+  });
+}

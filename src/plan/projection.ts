@@ -1,0 +1,45 @@
+/** @file The settings that formulas stand in for until a pass does them. */
+
+/** What is asked of the formulas; everything off is the plan as it is. */
+export interface Projection {
+  /** Ranks that share weights, gradients and optimizer state. */
+  readonly ranks: number;
+  readonly zeroStage: number;
+  readonly optimizerOffload: boolean;
+  readonly parameterOffload: boolean;
+  /** Bytes of an element of a weight where it is computed with. */
+  readonly weightBytes: 2 | 4;
+  /** Whether gradients are summed over micro batches. */
+  readonly accumulates: boolean;
+}
+
+/** A setting that was counted by formula, and what was assumed. */
+export interface Assumption {
+  readonly setting: string;
+  readonly says: string;
+}
+
+const zeroSays = [
+  "",
+  "f32 weights and optimizer state are shared by all ranks",
+  "f32 weights, gradients and optimizer state are shared by all ranks; a gradient is whole until its layer's backward ends",
+  "weights, gradients and optimizer state are shared by all ranks; weights are whole from the layer before on, a gradient until its layer's backward ends",
+];
+
+export function assumptionsOf(settings: Projection): Assumption[] {
+  const { zeroStage, optimizerOffload, parameterOffload } = settings;
+  const all: readonly [setting: string, isOn: boolean, says: string][] = [
+    ["parallel.zero_stage", zeroStage > 0, zeroSays[zeroStage]],
+    [
+      "memory.optimizer_offload",
+      optimizerOffload,
+      "f32 weights, moments and gradients (16 bytes a parameter) are in host memory, where AdamW runs; the device has the weights that it computes with",
+    ],
+    [
+      "memory.parameter_offload",
+      parameterOffload,
+      "weights are in host memory, those of the layer at work and of the next one on the device",
+    ],
+  ];
+  return all.filter(([, isOn]) => isOn).map(([setting, , says]) => ({ setting, says }));
+}
