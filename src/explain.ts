@@ -1,4 +1,5 @@
 /** @file Why a plan is as it is: each choice with its reason and its numbers. */
+import type { Trial } from "./choose.ts";
 import type { Config } from "./config/load.ts";
 import type { Forecast } from "./forecast.ts";
 import { printBytes } from "./ir/plan.ts";
@@ -13,7 +14,7 @@ export interface Reason {
   readonly why: string;
 }
 
-const policies = {
+const keeping = {
   off: "everything that backward reads is kept",
   attention: "a layer keeps its input and attention's output, and computes the rest again",
   layer: "a layer keeps its input and computes everything again",
@@ -23,7 +24,7 @@ const policies = {
 export function reasonsOf(config: Config, forecast: Forecast): Reason[] {
   return [
     ...parallelReasons(config, forecast),
-    ...checkpointReasons(config, forecast),
+    ...policyReasons(config, forecast),
     lossReason(config, forecast),
     ...forecast.assumptions.map(({ setting, says }) => ({
       choice: setting,
@@ -50,16 +51,46 @@ function parallelReasons({ parallel }: Config, { machine, ranks }: Forecast): Re
   ];
 }
 
-function checkpointReasons(config: Config, { planned }: Forecast): Reason[] {
+/** How a layer is computed and what it keeps, as short as it can be said. */
+function policyText({
+  checkpointing,
+  kept,
+  offloadLayers,
+  mlpTiles,
+  projectionTiles,
+  headGroups,
+}: Trial): string {
+  const parts = (tiles: number, what: string): string[] =>
+    tiles === 1 ? [] : [tiles === 0 ? `${what} in tiles` : `${what} in ${tiles} tiles`];
+  const values = kept.flatMap(({ names }) => names.map((name) => `%${name}`));
+  const keeps =
+    checkpointing === "values" ? `a layer keeps its input and ${values.join(", ")}` : keeping[checkpointing];
+  return [
+    keeps,
+    ...parts(mlpTiles, "MLP"),
+    ...parts(projectionTiles, "projections"),
+    ...(headGroups > 1 ? [`attention in ${headGroups} groups of heads`] : []),
+    ...(offloadLayers > 0
+      ? [`checkpoints of ${Number.isFinite(offloadLayers) ? offloadLayers : "all"} layers in host memory`]
+      : []),
+  ].join("; ");
+}
+
+function policyReasons(config: Config, { planned }: Forecast): Reason[] {
+  const { trials, policies } = planned;
   const asked = config.memory.activation_checkpointing;
-  return planned.trials.map(({ checkpointing, deviceBytes, hostBytes, excess }): Reason => {
+  const choice =
+    policies.length === 1
+      ? "the configuration leaves one policy"
+      : `${policies.length} policies, the fastest that fits is taken (memory.activation_checkpointing: ${asked})`;
+  return trials.map((trial, i): Reason => {
+    const { checkpointing, deviceBytes, hostBytes, excess, seconds } = trial;
     const needs = `${printBytes(deviceBytes)} of device and ${printBytes(hostBytes)} of host memory`;
-    const fit = excess === null ? "fits" : "does not fit";
-    const order = asked === "auto" ? "auto tries what computes least again first" : "as asked";
+    const isLast = i === trials.length - 1;
     return {
-      choice: "memory.activation_checkpointing",
+      choice: isLast ? "memory, taken" : "memory, tried",
       value: checkpointing,
-      why: `${policies[checkpointing]}: ${needs}, ${fit} (${order})`,
+      why: `${policyText(trial)}: ${needs}, ${excess === null ? "fits" : "does not fit"}; computing again costs about ${printSeconds(seconds)}${isLast ? `; ${choice}` : ""}`,
     };
   });
 }

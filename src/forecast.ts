@@ -2,14 +2,15 @@
  * @file What a configuration would need and how fast it would be on a machine, without that machine: the plan of the
  * compiler, formulas for what no pass does yet, allowances for what lies outside the plan, and a roofline.
  */
+import type { Needs } from "./choose.ts";
 import { type Planned, planConfig } from "./compile.ts";
 import { unavailable } from "./config/availability.ts";
 import type { Config } from "./config/load.ts";
 import type { ConfigValues } from "./config/schema.ts";
-import { UserError } from "./ir/error.ts";
 import { parameterCount } from "./ir/flops.ts";
 import { recordOf } from "./ir/ops/index.ts";
 import type { Plan } from "./ir/plan.ts";
+import type { Rates } from "./passes/keep.ts";
 import { placeBest } from "./passes/plan-memory.ts";
 import { type Anatomy, anatomyOf, type Part } from "./plan/anatomy.ts";
 import { projected } from "./plan/formulas.ts";
@@ -99,6 +100,23 @@ function countOf(plan: Plan, settings: Projection, isGpu: boolean): Count {
   };
 }
 
+function needsOf({ deviceArena, hostArena, allowances, hostAllowances }: Count): Needs {
+  return {
+    deviceBytes: deviceArena + totalOf(allowances),
+    hostBytes: hostArena + totalOf(hostAllowances),
+  };
+}
+
+/** What kernels of a machine reach. */
+function ratesOf({ peakFlops, efficiency, deviceBandwidth, hostLink }: Machine): Rates {
+  const { f32, bf16 } = peakFlops;
+  return {
+    flops: { f32: f32 * efficiency.matmul, bf16: bf16 * efficiency.matmul },
+    bandwidth: deviceBandwidth * efficiency.memory,
+    hostLink,
+  };
+}
+
 const totalOf = (allowances: readonly Allowance[]): number =>
   allowances.reduce((total, { bytes }) => total + bytes, 0);
 
@@ -120,20 +138,20 @@ export async function forecast(asked: Config, machine: Machine | null): Promise<
     target: machine ? "cuda" : "cpu",
     memory: { ...asked.memory, device_limit: limits.device, host_limit: limits.host },
   });
-  let count: Count | null = null;
+  const counts = new Map<Plan, Count>();
   const planned = await planConfig(config, {
     effort: "place",
+    ...(machine && { rates: ratesOf(machine) }),
     needs: (plan) => {
-      count = countOf(plan, settings, machine !== null);
-      return {
-        deviceBytes: count.deviceArena + totalOf(count.allowances),
-        hostBytes: count.hostArena + totalOf(count.hostAllowances),
-      };
+      const count = countOf(plan, settings, machine !== null);
+      counts.set(plan, count);
+      return needsOf(count);
     },
   });
   const { plan } = planned;
-  if (!plan || !count) throw new Error("planning ended without a plan");
-  const { anatomy, parts, deviceArena, hostArena, allowances, hostAllowances } = count as Count;
+  const count = plan && counts.get(plan);
+  if (!count) throw new Error("planning ended without a plan");
+  const { anatomy, parts, deviceArena, hostArena, allowances, hostAllowances } = count;
   const steps = plan.steps.length;
   const { ranks } = settings;
   const rates = machine ?? cpuMachine(asked.threads, ranks);
@@ -171,28 +189,30 @@ export interface Probe {
   readonly host: number;
 }
 
-/** Plans only as far as a search must know. Where the compiler would decide, what spares the device most is taken. */
+/**
+ * Plans only as far as a search must know: the policy that needs least, with all checkpoints in host memory where the
+ * compiler decides about that.
+ */
 export async function probe(asked: Config, machine: Machine | null, sequence: number): Promise<Probe> {
-  const { activation_checkpointing, activation_offload } = asked.memory;
-  const frugal = activation_checkpointing === "auto" ? "layer" : activation_checkpointing;
+  const limits = limitsOf(asked, machine);
+  const { activation_checkpointing, activation_offload: offload } = asked.memory;
   const { config, settings } = withoutUnbuilt({
     ...asked,
     target: machine ? "cuda" : "cpu",
     sequence_length: sequence,
     memory: {
       ...asked.memory,
-      device_limit: null,
-      host_limit: null,
-      activation_checkpointing: frugal,
-      activation_offload: activation_offload === "auto" && frugal !== "off" ? "host" : activation_offload,
+      device_limit: limits.device,
+      host_limit: limits.host,
+      activation_offload: offload === "auto" && activation_checkpointing !== "off" ? "host" : offload,
     },
   });
-  const { plan } = await planConfig(config, { effort: "schedule" });
-  if (!plan) throw new UserError("there is no plan to search with");
-  const count = countOf(plan, settings, machine !== null);
-  return {
-    sequence,
-    device: count.deviceArena + totalOf(count.allowances),
-    host: count.hostArena + totalOf(count.hostAllowances),
-  };
+  const { trials } = await planConfig(config, {
+    effort: "schedule",
+    leastOnly: true,
+    ...(machine && { rates: ratesOf(machine) }),
+    needs: (plan) => needsOf(countOf(plan, settings, machine !== null)),
+  });
+  const { deviceBytes, hostBytes } = trials[trials.length - 1];
+  return { sequence, device: deviceBytes, host: hostBytes };
 }

@@ -81,7 +81,7 @@ export const machines: readonly Machine[] = [
     ...hopper,
     name: "h100-80gb",
     // PyTorch's "total capacity of 79.11 GiB" (vllm-project/vllm#27508).
-    deviceBytes: 79.1 * GiB,
+    deviceBytes: Math.floor(79.1 * GiB),
     // "1.9 TB" of ALST's machines (arXiv:2506.13996, section 5.2), as a power of ten.
     hostBytes: 1.9e12,
     // Data sheet: 3.35 TB/s.
@@ -99,7 +99,7 @@ export const machines: readonly Machine[] = [
   {
     name: "a100-80gb",
     // PyTorch's "79.25 GiB total capacity" (levihsu/OOTDiffusion#235), rounded down.
-    deviceBytes: 79.1 * GiB,
+    deviceBytes: Math.floor(79.1 * GiB),
     // 1,152 GiB in AWS p4de.24xlarge, less an operating system.
     hostBytes: 1.1e12,
     gpusPerNode: 8,
@@ -159,12 +159,12 @@ const libraries: Allowance = {
 };
 const exchange: Allowance = {
   what: "NCCL, the communicator of all_to_all",
-  bytes: 3.1 * GiB,
+  bytes: Math.ceil(3.1 * GiB),
   source: "from 1.06 to 4.34 GB at the first all-to-all on 8 H100 (NVIDIA/nccl#1685)",
 };
 const collective = (kind: string): Allowance => ({
   what: `NCCL, the communicator of ${kind}`,
-  bytes: 0.65 * GiB,
+  bytes: Math.ceil(0.65 * GiB),
   source: "688 MB for each of more than two ranks (NVIDIA/nccl#964)",
 });
 

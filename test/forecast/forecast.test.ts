@@ -47,11 +47,9 @@ describe.each(settings.map((own) => [own.join(" ") || "defaults", own] as const)
   });
 
   test("a probe of the search needs what the forecast needs", async () => {
-    const asked = configOf(
-      "memory.activation_checkpointing=layer",
-      "memory.activation_offload=off",
-      ...overrides,
-    );
+    const decided = ["activation_checkpointing=layer", "activation_offload=off", "tiled_mlp=off"];
+    const whole = ["tiled_projections=off", "head_groups=off"];
+    const asked = configOf(...[...decided, ...whole].map((own) => `memory.${own}`), ...overrides);
     const { device, host } = await forecast(asked, h100);
     const need = await probe(asked, h100, asked.sequence_length);
     expect(need).toEqual({ sequence: 256, device: device.peakBytes, host: host.peakBytes });
