@@ -11,15 +11,11 @@
 #include "ithaca/checkpoint.h"
 #include "ithaca/error.h"
 #include "ithaca/executor.h"
-#include "ithaca/memory.h"
 #include "ithaca/metrics.h"
 
 namespace ithaca {
 
 namespace {
-
-// Taken before main(): what the libraries and the program itself need.
-const std::size_t kStartBytes = peak_resident_bytes();
 
 std::string snapshot_directory(const RunFile& run, std::int64_t step) {
   return run.output_dir + "/snapshots/step-" + std::to_string(step);
@@ -75,7 +71,6 @@ StepMetrics train_step(Executor& executor, const RunFile& run, const TokenData& 
   metrics.model_tflops = executor.spec().model_flops / metrics.step_time_s / 1e12;
   metrics.device_peak_bytes = executor.spec().device_bytes;
   metrics.host_peak_bytes = executor.spec().host_bytes;
-  metrics.process_peak_bytes = peak_resident_bytes() - kStartBytes;
   require_finite("loss", metrics.loss, metrics);
   if (metrics.grad_norm) require_finite("gradient norm", *metrics.grad_norm, metrics);
   return metrics;
@@ -92,10 +87,11 @@ void show(const StepMetrics& metrics, std::int64_t max_steps) {
 
 LoopResult train_rank(const RunFile& run, const ProgramSpec& spec, const TokenData& data, int rank,
                       std::vector<std::unique_ptr<Comm>> comms, Comm* world, bool show_progress,
-                      const std::atomic<int>& interrupts) {
+                      const std::atomic<int>& interrupts, Watchdog& watchdog) {
   omp_set_num_threads(run.threads);  // for the initial values; the compute lane has its own
   Executor executor(spec, rank, run.threads, std::move(comms));
   Progress progress = start(run, executor);
+  const Watchdog::Watch watch(watchdog, executor);
   const std::int64_t samples = samples_per_step(executor);
   std::optional<MetricsFile> file;
   if (rank == 0) {

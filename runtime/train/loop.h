@@ -8,6 +8,7 @@
 #include "ithaca/comm.h"
 #include "ithaca/data.h"
 #include "ithaca/program.h"
+#include "ithaca/watchdog.h"
 #include "run_file.h"
 
 namespace ithaca {
@@ -20,8 +21,9 @@ struct LoopResult {
 
 // Trains from the start or a snapshot to max_steps and writes metrics, snapshots and the final directory. `world` joins
 // all ranks; nullptr for one alone. `interrupts` counts the signals that ask to stop after the step under way.
+// `watchdog` looks on while it steps.
 LoopResult train_rank(const RunFile& run, const ProgramSpec& spec, const TokenData& data, int rank,
                       std::vector<std::unique_ptr<Comm>> comms, Comm* world, bool show_progress,
-                      const std::atomic<int>& interrupts);
+                      const std::atomic<int>& interrupts, Watchdog& watchdog);
 
 }  // namespace ithaca

@@ -1,5 +1,4 @@
 // The training binary: `train --run run.json`. Linked with one generated program; needs neither Node nor a network.
-#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include "ithaca/file.h"
 #include "ithaca/local_comm.h"
 #include "ithaca/memory.h"
+#include "ithaca/watchdog.h"
 #include "ithaca/world.h"
 #include "loop.h"
 
@@ -89,7 +89,7 @@ std::string message_of(const std::exception& error) {
 
 std::unique_ptr<World> open_world(const RunFile& run, const ProgramSpec& spec) {
   const int ranks = Mesh(spec.axes, spec.num_axes).ranks();
-  if (run.mpi) return open_mpi_world(ranks, spec.hash);
+  if (run.mpi) return open_mpi_world(ranks, spec.hash, std::chrono::seconds(run.timeout_s));
   return std::make_unique<LocalWorld>(ranks);
 }
 
@@ -99,11 +99,19 @@ LoopResult train(const RunFile& run, const ProgramSpec& spec, const TokenData& d
   const std::vector<int> own = world.own_ranks();
   std::vector<LoopResult> results(own.size());
   std::vector<std::exception_ptr> causes(own.size());
+  // Threads can't be ended from outside, so what hangs takes the process with it.
+  Watchdog watchdog(world, [&](const std::string& why) {
+    world.fail(own[0], why);  // ends ranks that are other processes, and this one then
+    std::fprintf(stderr, "ithaca: %s\n", why.c_str());
+    std::fflush(nullptr);
+    _exit(1);
+  });
   const auto run_rank = [&](std::size_t i) {
     const int rank = own[i];
     try {
       const auto all = run.ranks > 1 ? world.join_all(rank) : nullptr;
-      results[i] = train_rank(run, spec, data, rank, world.join_axes(rank, mesh), all.get(), progress, interrupts);
+      results[i] = train_rank(run, spec, data, rank, world.join_axes(rank, mesh), all.get(), progress, interrupts,
+                              watchdog);
     } catch (const Stopped&) {
       world.fail(rank, "it was stopped");
     } catch (const std::exception& error) {
@@ -164,8 +172,6 @@ int run_main(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Libraries' scratch goes back to the system at once: kept in heaps that only grow it would add up to more than is planned.
-  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   try {
     return run_main(argc, argv);
   } catch (const std::exception& error) {

@@ -4,7 +4,7 @@
 
 namespace ithaca {
 
-std::unique_ptr<World> open_mpi_world(int, const std::string&) {
+std::unique_ptr<World> open_mpi_world(int, const std::string&, std::chrono::seconds) {
   throw Error("the run file asks for comm \"mpi\", this binary was linked without MPI; compile it again with "
               "parallel.comm: mpi");
 }

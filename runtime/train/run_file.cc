@@ -120,6 +120,7 @@ RunFile read_run_file(const std::string& path) {
   run.save_final = keys.yes("save_final", true);
   run.threads = keys.count("threads");
   run.ranks = keys.count("ranks");
+  run.timeout_s = keys.whole("timeout_s", 0, 30);
   const std::string comm = keys.text("comm", "local");
   if (comm != "local" && comm != "mpi" && comm != "nccl") keys.refuse("comm", "\"local\", \"mpi\" or \"nccl\"");
   run.mpi = comm != "local";

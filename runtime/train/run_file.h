@@ -24,6 +24,7 @@ struct RunFile {
   bool save_final = true;
   int threads = 1;  // OpenMP threads of each rank
   int ranks = 1;
+  std::int64_t timeout_s = 0;  // after which a rank without a sign of life ends the run; 0: never
   bool mpi = false;  // each rank a process of an MPI job; else all are threads of this one
 };
 

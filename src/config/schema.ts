@@ -31,6 +31,8 @@ const parallel = {
   comm: oneOf("local", "mpi", "nccl").default("local"),
   /** With comm: mpi, where ranks run, "node1:4" for four of them; null: all on this machine, or where a scheduler says. */
   hosts: textsOrNull("a list of hosts such as [node1:4, node2:4]").default(null),
+  /** With comm: mpi, seconds without a sign of life after which a rank is given up and the run ends; 0: never. */
+  timeout: count(0).default(30),
   /** With comm: mpi, what else mpirun is told, ahead of the program. */
   launcher_args: texts("a list of arguments of mpirun").default([]),
 };

@@ -30,6 +30,8 @@ export interface RunFile {
   readonly threads: number;
   readonly ranks: number;
   readonly comm: "local" | "mpi" | "nccl";
+  /** Of a rank's silence; 0: for ever. */
+  readonly timeout_s: number;
 }
 
 /** `build` is where the configuration of a model without a config.json is written. */
@@ -64,6 +66,7 @@ export async function runFile(
     threads: config.threads,
     ranks: config.parallel.sequence * config.parallel.data,
     comm: config.parallel.comm,
+    timeout_s: config.parallel.timeout,
   };
 }
 

@@ -70,7 +70,15 @@ describe("a good file", () => {
       max_grad_norm: 1,
       snapshot_every: 0,
       resume: null,
-      parallel: { sequence: 1, data: 1, zero_stage: 0, comm: "local", hosts: null, launcher_args: [] },
+      parallel: {
+        sequence: 1,
+        data: 1,
+        zero_stage: 0,
+        comm: "local",
+        hosts: null,
+        timeout: 30,
+        launcher_args: [],
+      },
       memory: {
         tiled_loss: "auto",
         tiled_mlp: "auto",
@@ -183,7 +191,7 @@ describe("a file with a mistake", () => {
       > 7 | parallel: { foo: 1 }
           |             ^^^
         8 |
-        The keys of parallel are sequence, data, zero_stage, comm, hosts, launcher_args."
+        The keys of parallel are sequence, data, zero_stage, comm, hosts, timeout, launcher_args."
     `);
   });
 
@@ -217,7 +225,7 @@ describe("a file with a mistake", () => {
       > 7 | parallel: 8
           |           ^
         8 |
-        The keys of parallel are sequence, data, zero_stage, comm, hosts, launcher_args."
+        The keys of parallel are sequence, data, zero_stage, comm, hosts, timeout, launcher_args."
     `);
   });
 

@@ -48,6 +48,7 @@ describe("a job fits a run", () => {
     zero_stage: 0,
     comm: "mpi",
     hosts: null,
+    timeout: 30,
     launcher_args: [],
   } as const;
   const check = (environment: Record<string, string>, changes: object = {}) => {

@@ -66,6 +66,7 @@ test("all of it", async () => {
     threads: 2,
     ranks: 1,
     comm: "local",
+    timeout_s: 30,
   });
 });
 

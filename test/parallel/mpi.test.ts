@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { buildExecutables, mpiUnits } from "../../src/codegen/build.ts";
@@ -131,23 +132,68 @@ describe.skipIf(!mpi)("ranks of an MPI job", () => {
     expect(run.stderr).not.toContain("mpirun");
   });
 
-  test("every collective, on two axes at a time", patient, async () => {
-    const found = mpi as Mpi;
-    const [program = ""] = await buildExecutables([
-      {
-        name: "mpi_ranks",
-        units: [
-          { path: path("./mpi_ranks.cc"), flags: runtimeFlags, includeDirs },
-          ...(await mpiUnits(found)),
-        ],
-        linkFlags: found.linkFlags,
-      },
-    ]);
-    const { stdout, stderr } = spawnSync(
-      "mpirun",
-      [...mpirunArguments({ ranks: 4, hosts: null, args: [] }), program],
-      { encoding: "utf8" },
+  test("a rank that is stopped ends the run and is named", patient, async () => {
+    const parallel = { ...two, timeout: 3 };
+    const run = startTraining(scratch, "stopped", { parallel, max_steps: 1_000_000 });
+    await until("a step", () => metricsOf(run.output).length > 3);
+    const begin = performance.now();
+    process.kill(await until("rank 1", () => processesOf(run.output, 1)[0]), "SIGSTOP");
+    expect(await run.exit).not.toBe(0);
+    expect(performance.now() - begin).toBeLessThan(10_000);
+    expect(run.stderr).toMatch(
+      /^ithaca: rank 1 on \S+ has given no sign of life for 3 s: it was stopped, or its machine is out of reach\n$/m,
     );
+    expect(processesOf(run.output)).toEqual([]);
+  });
+
+  test("a run that is stopped as a whole goes on", patient, async () => {
+    const run = startTraining(scratch, "paused", { parallel: { ...two, timeout: 1 }, max_steps: 1_000_000 });
+    await until("a step", () => metricsOf(run.output).length > 3);
+    const ranks = processesOf(run.output);
+    expect(ranks).toHaveLength(2);
+    for (const pid of ranks) process.kill(pid, "SIGSTOP");
+    await sleep(2500);
+    for (const pid of ranks) process.kill(pid, "SIGCONT");
+    const steps = metricsOf(run.output).length;
+    await until("more steps", () => metricsOf(run.output).length > steps + 5);
+    run.child.kill("SIGINT");
+    expect(await run.exit, run.stderr).toBe(130);
+  });
+
+  test("every collective, on two axes at a time", patient, async () => {
+    const { stdout, stderr } = await ranksProgram();
     expect(stdout, stderr).toBe("all is right\n");
   });
+
+  test.each([
+    [
+      "other call",
+      /rank (2|3) on \S+ calls (barrier|all_gather of 64) where rank (2|3) on \S+ calls .* \(call 2\)/,
+    ],
+    ["other bytes", /rank (2|3).*(another rank sends more|calls all_gather of \d+ where rank)/],
+    [
+      "other type",
+      /calls all_reduce of 16 where .* calls all_reduce of 16.* \(call 2\); all ranks must make/,
+    ],
+  ])("ranks that disagree: %s", patient, async (how, message) => {
+    const begin = performance.now();
+    const { status, stderr } = await ranksProgram(how);
+    expect(performance.now() - begin).toBeLessThan(10_000);
+    expect(status).not.toBe(0);
+    expect(stderr).toMatch(message);
+  });
 });
+
+/** Runs mpi_ranks.cc on four ranks. */
+async function ranksProgram(...args: readonly string[]) {
+  const found = mpi as Mpi;
+  const [program = ""] = await buildExecutables([
+    {
+      name: "mpi_ranks",
+      units: [{ path: path("./mpi_ranks.cc"), flags: runtimeFlags, includeDirs }, ...(await mpiUnits(found))],
+      linkFlags: found.linkFlags,
+    },
+  ]);
+  const mpirun = mpirunArguments({ ranks: 4, hosts: null, args: [] });
+  return spawnSync("mpirun", [...mpirun, program, ...args], { encoding: "utf8", timeout: 30_000 });
+}

@@ -1,9 +1,11 @@
 // One rank of an MPI job of dp 2 x sp 2: every collective against plain loops, from two threads at a time on the two
-// axes. With the argument "large", chunks of more than 2^31 bytes, for a machine with 10 GiB to spare.
+// axes. With the argument "large", chunks of more than 2^31 bytes, for a machine with 10 GiB to spare; with "other call",
+// "other bytes" or "other type", rank 3 disagrees with rank 2.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -121,19 +123,39 @@ void large(Comm& comm, int rank) {
   }
 }
 
+// What rank 3 calls differs from what rank 2 does, which by itself would be waiting, an error of MPI's, wrong numbers.
+void disagree(Comm& comm, int rank, const std::string& how) {
+  std::vector<std::int32_t> send(64, rank);
+  std::vector<std::int32_t> recv(128);
+  const bool differs = rank == 3;
+  comm.barrier();
+  if (how == "other call") {
+    if (differs) {
+      comm.barrier();
+    } else {
+      comm.all_gather(send.data(), recv.data(), 64);
+    }
+  }
+  if (how == "other bytes") comm.all_gather(send.data(), recv.data(), differs ? 32 : 64);
+  if (how == "other type") comm.all_reduce(send.data(), recv.data(), 16, differs ? DType::f32 : DType::i32);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool is_large = argc > 1 && std::strcmp(argv[1], "large") == 0;
+  const std::string what = argc > 1 ? argv[1] : "";
+  const bool is_large = what == "large";
   const MeshAxis axes[] = {{"dp", is_large ? 1 : 2}, {"sp", 2}};
   const Mesh mesh(axes, 2);
-  const auto world = open_mpi_world(mesh.ranks(), "collectives");
+  const auto world = open_mpi_world(mesh.ranks(), "collectives", std::chrono::seconds(3));
   const int rank = world->own_ranks()[0];
   try {
     const auto all = world->join_all(rank);
     const auto comms = world->join_axes(rank, mesh);
     if (is_large) {
       large(*comms[1], rank);
+    } else if (!what.empty()) {
+      disagree(*comms[1], rank, what);
     } else {
       std::vector<std::thread> threads;
       for (int axis : {0, 1}) {

@@ -25,6 +25,9 @@ struct Faults {
   int fail_rank = -1;        // this rank's compute lane throws in the middle of the step
   int fail_copy_rank = -1;   // this rank's copy lane throws, others wait for its event
   int mismatch_rank = -1;    // this rank makes another collective call than the others
+  int hang_rank = -1;        // this rank's compute lane never goes on
+  int busy_rank = -1;        // this rank's compute lane computes for busy_ms
+  int busy_ms = 0;
   int sleep_ms = 0;
 };
 inline Faults faults;
@@ -115,6 +118,11 @@ inline void compute(Rank& rank, Shape shape) {
     rank.events[kCounted].signal();
   }
   rank.current_step->store(1);
+  while (faults.hang_rank == rank.index) std::this_thread::sleep_for(std::chrono::hours(1));
+  if (faults.busy_rank == rank.index) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(faults.busy_ms);
+    while (std::chrono::steady_clock::now() < end) continue;
+  }
   if (faults.fail_rank == rank.index) throw Error("the toy was told to fail");
   rank.events[kCopied].wait(kMicroBatches);
   for (int micro = 0; micro < kMicroBatches; ++micro) {

@@ -191,6 +191,27 @@ void failures() {
   expect(Process(train_alone, "/nowhere.json", bad.directory / "stderr", {}).wait(), 1, "can't read /nowhere.json");
 }
 
+// Seconds that a run on four ranks takes to end with an error.
+double seconds_to_fail(const std::map<std::string, std::string>& environment, const std::string& text) {
+  Case four;
+  four.run["ranks"] = 4;
+  const auto begin = std::chrono::steady_clock::now();
+  expect(four.train(train_on_four, environment), 1, text);
+  CHECK(!four.has_final());
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+void a_rank_that_hangs_is_named() {
+  CHECK(seconds_to_fail({{"TOY_HANG_RANK", "2"}},
+                        "ithaca: rank 2, lane compute, step 1 (update): hangs: it has used no processor time for 8 s, and "
+                        "others wait for it: rank ") < 10);
+  // The ranks that wait for the one that failed end at once; one that can't is not waited for.
+  CHECK(seconds_to_fail({{"TOY_HANG_RANK", "2"}, {"TOY_FAIL_RANK", "1"}},
+                        "ithaca: rank 1, lane compute, step 1 (update): the toy was told to fail\n") < 10);
+  CHECK(seconds_to_fail({{"TOY_BUSY_RANK", "3"}, {"TOY_BUSY_MS", "60000"}, {"TOY_FAIL_RANK", "0"}},
+                        "ithaca: rank 0, lane compute, step 1 (update): the toy was told to fail\n") < 10);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -205,5 +226,6 @@ int main(int argc, char** argv) {
   an_interrupted_run_goes_on();
   a_second_signal_ends_at_once();
   failures();
+  a_rank_that_hangs_is_named();
   return check::result("train_test");
 }

@@ -43,6 +43,21 @@ class Executor {
   void begin_step();
   void finish_step();
 
+  // Where its lanes are, for one who looks on from another thread. A lane that waits does so for another lane or rank.
+  struct Position {
+    const char* lane;
+    int step;  // -1 before the first one
+    bool is_running;
+    bool waits;
+    bool operator==(const Position&) const = default;
+  };
+  bool is_stepping() const { return stepping_.load(std::memory_order_relaxed); }
+  std::vector<Position> positions() const;
+  // "rank 2, lane compute, step 15 (matmul %q)"; without the rank where it is the only one.
+  std::string describe(const Position& position) const;
+  // Whether its steps run on processors of the host.
+  bool runs_on_host() const { return device_->is_host_memory(); }
+
   const ProgramSpec& spec() const { return spec_; }
   const Mesh& mesh() const { return mesh_; }
   int rank() const { return rank_; }
@@ -73,6 +88,7 @@ class Executor {
     Rank rank;
     std::future<void> done;
     alignas(64) std::atomic<int> current_step{-1};
+    std::atomic<bool> is_running{false};
   };
   void run_lane(int index);
   void stop_lanes();
@@ -90,6 +106,7 @@ class Executor {
   std::vector<Event> events_;
   std::vector<std::unique_ptr<LaneState>> lanes_;
   std::atomic<bool> failed_{false};
+  std::atomic<bool> stepping_{false};
 };
 
 }  // namespace ithaca

@@ -22,6 +22,15 @@ class Stopped : public Error {
   using Error::Error;
 };
 
+// While it lives, the lane whose thread this is waits for others; on any other thread it says nothing.
+class Waiting {
+ public:
+  Waiting();
+  ~Waiting();
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+};
+
 // Counts signals. A wait says how many there must have been, so one event serves every turn of a loop and any number of
 // waiting threads. A signal makes all earlier writes of its thread visible.
 class alignas(64) Event {
@@ -50,6 +59,8 @@ class Lane {
   // The future carries what the job throws.
   std::future<void> submit(std::function<void()> job);
   const std::string& name() const { return name_; }
+  // Whether its thread waits for another lane or rank; to be asked from any thread.
+  bool waits() const { return waits_.load(std::memory_order_relaxed); }
 
  private:
   void work(int threads);
@@ -59,6 +70,7 @@ class Lane {
   std::condition_variable changed_;
   std::deque<std::packaged_task<void()>> jobs_;
   bool closing_ = false;
+  std::atomic<bool> waits_{false};
   std::thread thread_;
 };
 

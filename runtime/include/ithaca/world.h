@@ -1,6 +1,7 @@
 // The ranks of one run, wherever they are: which of them this process runs, how they join, how they end together.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,13 +33,14 @@ class World {
   // Records the first failure and makes every rank stop. Safe from any thread. Ranks of other processes end at once,
   // and so does this process then, after it has said why: the call returns only where all ranks are threads.
   virtual void fail(int rank, const std::string& why) = 0;
-  // "rank 2 failed: ..." for the first failure; empty while there is none.
+  // The first failure, beginning with its rank; empty while there is none.
   virtual std::string failure() const = 0;
 };
 
 // The world of the MPI job that this process is part of: one rank a process. `program` is the program's hash. Throws
 // Error where MPI started another number of ranks than `ranks`, the processes run different programs, or this binary
-// was linked without MPI (src/mpi defines the function; else train/no_mpi.cc does).
-std::unique_ptr<World> open_mpi_world(int ranks, const std::string& program);
+// was linked without MPI (src/mpi defines the function; else train/no_mpi.cc does). A rank that gives no sign of life for
+// `timeout` ends the run (0: never), and so does one whose calls are not those of the others.
+std::unique_ptr<World> open_mpi_world(int ranks, const std::string& program, std::chrono::seconds timeout);
 
 }  // namespace ithaca

@@ -91,6 +91,11 @@ void Executor::begin_step() {
   if (failed_) throw Error(std::string(spec_.name) + " failed in an earlier step and can't be stepped again");
   for (Event& event : events_) event.reset();
   push_inputs();
+  for (auto& state : lanes_) {
+    state->current_step.store(-1, std::memory_order_relaxed);
+    state->is_running.store(true, std::memory_order_relaxed);
+  }
+  stepping_ = true;
   for (int i = 0; i < spec_.num_lanes; ++i) {
     lanes_[i]->done = lanes_[i]->lane->submit([this, i] { run_lane(i); });
   }
@@ -108,6 +113,7 @@ void Executor::finish_step() {
       if (!cause) cause = std::current_exception();
     }
   }
+  stepping_ = false;
   if (cause) std::rethrow_exception(cause);
   if (consequence) std::rethrow_exception(consequence);
   pull_outputs();
@@ -129,20 +135,14 @@ void Executor::pull_outputs() {
 
 void Executor::run_lane(int index) {
   LaneState& state = *lanes_[index];
-  state.current_step.store(-1, std::memory_order_relaxed);
   try {
     device_->run(spec_.lanes[index], state.rank);
+    state.is_running.store(false, std::memory_order_relaxed);
   } catch (const Stopped&) {
     stop_lanes();
     throw;
   } catch (const std::exception& error) {
-    const int step = state.current_step.load(std::memory_order_relaxed);
-    const bool known = step >= 0 && step < spec_.num_steps;
-    const std::string where = mesh_.ranks() > 1 ? "rank " + std::to_string(rank_) + ", " : "";
-    const std::string what = where + "lane " + state.lane->name() + ", " +
-                             (known ? "step " + std::to_string(step) + " (" + spec_.steps[step].name + ")"
-                                    : std::string("before its first step")) +
-                             ": " + error.what();
+    const std::string what = describe(positions()[index]) + ": " + error.what();
     // The other ranks first: a lane woken here must find the cause on record already.
     for (Comm* comm : comm_pointers_) {
       if (comm) comm->abort(what);
@@ -150,6 +150,22 @@ void Executor::run_lane(int index) {
     stop_lanes();
     throw Error(what);
   }
+}
+
+std::vector<Executor::Position> Executor::positions() const {
+  std::vector<Position> all;
+  for (const auto& state : lanes_) {
+    all.push_back({state->lane->name().c_str(), state->current_step.load(std::memory_order_relaxed),
+                   state->is_running.load(std::memory_order_relaxed), state->lane->waits()});
+  }
+  return all;
+}
+
+std::string Executor::describe(const Position& position) const {
+  const bool known = position.step >= 0 && position.step < spec_.num_steps;
+  return (mesh_.ranks() > 1 ? "rank " + std::to_string(rank_) + ", " : "") + "lane " + position.lane + ", " +
+         (known ? "step " + std::to_string(position.step) + " (" + spec_.steps[position.step].name + ")"
+                : std::string("before its first step"));
 }
 
 void Executor::stop_lanes() {

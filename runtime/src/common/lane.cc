@@ -9,7 +9,19 @@ namespace ithaca {
 namespace {
 constexpr std::uint32_t kAborted = 1;
 constexpr std::uint32_t kOneSignal = 2;
+
+// Of the lane whose thread this is. Generated code and the runtime may be two shared objects with a copy each; then what
+// waits in the other one goes unseen.
+thread_local std::atomic<bool>* this_lane_waits = nullptr;
 }  // namespace
+
+Waiting::Waiting() {
+  if (this_lane_waits) this_lane_waits->store(true, std::memory_order_relaxed);
+}
+
+Waiting::~Waiting() {
+  if (this_lane_waits) this_lane_waits->store(false, std::memory_order_relaxed);
+}
 
 void Event::signal() {
   count_.fetch_add(kOneSignal, std::memory_order_release);
@@ -19,6 +31,7 @@ void Event::signal() {
 void Event::wait(std::size_t signals) {
   std::uint32_t count = count_.load(std::memory_order_acquire);
   while (!(count & kAborted) && count / kOneSignal < signals) {
+    const Waiting waiting;
     count_.wait(count, std::memory_order_acquire);
     count = count_.load(std::memory_order_acquire);
   }
@@ -55,6 +68,7 @@ std::future<void> Lane::submit(std::function<void()> job) {
 }
 
 void Lane::work(int threads) {
+  this_lane_waits = &waits_;
   pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());
   omp_set_num_threads(threads);
   std::unique_lock lock(mutex_);

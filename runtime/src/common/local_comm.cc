@@ -43,6 +43,7 @@ struct LocalGroup {
     }
     std::uint32_t now = meetings.load(std::memory_order_acquire);
     while (now == before) {
+      const Waiting waiting;
       meetings.wait(before, std::memory_order_acquire);
       now = meetings.load(std::memory_order_acquire);
     }
@@ -193,7 +194,9 @@ std::vector<int> LocalWorld::own_ranks() const {
 
 void LocalWorld::fail(int rank, const std::string& why) {
   std::lock_guard lock(mutex_);
-  if (failure_.empty()) failure_ = "rank " + std::to_string(rank) + " failed: " + why;
+  // What an executor says of itself begins with its rank.
+  const bool named = why.starts_with("rank ");
+  if (failure_.empty()) failure_ = named ? why : "rank " + std::to_string(rank) + " failed: " + why;
   for (auto& [key, group] : groups_) group->abort();
 }
 

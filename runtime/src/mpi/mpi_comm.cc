@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ithaca/error.h"
+#include "ithaca/lane.h"
 #include "ithaca/sum_ranks.h"
 
 namespace ithaca {
@@ -90,16 +91,24 @@ void check_mpi(int code, const char* call) {
   char text[MPI_MAX_ERROR_STRING] = "";
   int length = 0;
   MPI_Error_string(code, text, &length);
-  throw Error(std::string(call) + " failed: " + text);
+  int kind = MPI_ERR_OTHER;
+  MPI_Error_class(code, &kind);
+  const char* reason = kind == MPI_ERR_TRUNCATE ? "; another rank sends more: all ranks must make the same calls" : "";
+  throw Error(std::string(call) + " failed: " + text + reason);
 }
 
-MpiComm::MpiComm(World& world, int rank, MPI_Comm comm) : world_(world), world_rank_(rank), comm_(comm) {
+MpiComm::MpiComm(World& world, int rank, MPI_Comm comm, CallLog& log)
+    : world_(world), world_rank_(rank), comm_(comm), log_(log) {
   check_mpi(MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(comm, &size_), "MPI_Comm_size");
 }
 
 void MpiComm::all_to_all(std::span<const Part> parts) {
-  for (const Part& part : parts) count_sent((size_ - 1) * part.bytes);
+  std::size_t total = 0;
+  for (const Part& part : parts) total += part.bytes;
+  count_sent((size_ - 1) * total);
+  log_.add({kAllToAll, total, DType::i32});
+  const Waiting waiting;
   if (parts.size() == 1) {
     const auto& [send, recv, bytes] = parts[0];
     const Bytes chunk(bytes);
@@ -125,6 +134,8 @@ void MpiComm::all_to_all(std::span<const Part> parts) {
 
 void MpiComm::all_gather(const void* send, void* recv, std::size_t bytes) {
   count_sent((size_ - 1) * bytes);
+  log_.add({kAllGather, bytes, DType::i32});
+  const Waiting waiting;
   const Bytes chunk(bytes);
   const bool in_place = send == static_cast<std::byte*>(recv) + rank_ * bytes;
   check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : send, chunk.count(), chunk.type(), recv, chunk.count(),
@@ -137,6 +148,8 @@ void MpiComm::reduce_scatter(const void* send, void* recv, std::size_t count, DT
   auto* to = static_cast<std::byte*>(recv);
   const std::size_t bytes = count * dtype_bytes(dtype);
   count_sent((size_ - 1) * bytes);
+  log_.add({kReduceScatter, count, dtype});
+  const Waiting waiting;
   for (std::size_t at = 0; at < bytes; at += kPiece) {
     const std::size_t n = std::min(kPiece, bytes - at);
     const Bytes strided(n, bytes);
@@ -151,6 +164,7 @@ void MpiComm::all_reduce(const void* send, void* recv, std::size_t count, DType 
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(recv);
   const std::size_t bytes = dtype_bytes(dtype);
+  log_.add({kAllReduce, count, dtype});
   const std::size_t part = count * bytes <= kSmallSumBytes ? 0 : count / size_;
   if (part > 0) {
     // A rank's sum lands in its own part only, so in place nothing is overwritten that others have yet to be sent.
@@ -161,7 +175,11 @@ void MpiComm::all_reduce(const void* send, void* recv, std::size_t count, DType 
   if (done < count) gather_and_sum(from + done * bytes, to + done * bytes, count - done, dtype);
 }
 
-void MpiComm::barrier() { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+void MpiComm::barrier() {
+  log_.add({kBarrier, 0, DType::i32});
+  const Waiting waiting;
+  check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
+}
 
 void MpiComm::gather_and_sum(const std::byte* send, std::byte* recv, std::size_t count, DType dtype) {
   const std::size_t bytes = count * dtype_bytes(dtype);

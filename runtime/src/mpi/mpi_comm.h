@@ -8,19 +8,27 @@
 
 #include "ithaca/comm.h"
 #include "ithaca/world.h"
+#include "mpi_watch.h"
 
 namespace ithaca {
+
+// The names of collectives, as messages have them.
+inline constexpr const char* kAllToAll = "all_to_all";
+inline constexpr const char* kAllGather = "all_gather";
+inline constexpr const char* kReduceScatter = "reduce_scatter";
+inline constexpr const char* kAllReduce = "all_reduce";
+inline constexpr const char* kBarrier = "barrier";
 
 // Throws Error naming the call and what MPI says, unless `code` is MPI_SUCCESS.
 void check_mpi(int code, const char* call);
 
 // Owns nothing but its scratch: MPI_Finalize takes `comm`, for freeing it would be a collective on the way out of an
 // error. `rank` is the number in the run.
-// Calls never throw Stopped, since this process ends with the rank that failed; and ranks that disagree are not found
-// out, which costs a message a call: the world has compared their programs.
+// Calls never throw Stopped, since this process ends with the rank that failed. Every call is written down in `log`, which
+// the world compares with those of other ranks now and then: ranks that disagree are found out a moment later.
 class MpiComm final : public Comm {
  public:
-  MpiComm(World& world, int rank, MPI_Comm comm);
+  MpiComm(World& world, int rank, MPI_Comm comm, CallLog& log);
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -39,6 +47,7 @@ class MpiComm final : public Comm {
   World& world_;
   int world_rank_;
   MPI_Comm comm_;
+  CallLog& log_;
   int rank_ = 0;
   int size_ = 1;
   std::unique_ptr<std::byte[]> scratch_;

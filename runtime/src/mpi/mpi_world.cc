@@ -21,7 +21,7 @@ constexpr auto kAfterRankZero = std::chrono::seconds(1);
 
 class MpiWorld final : public World {
  public:
-  MpiWorld(int ranks, const std::string& program) {
+  MpiWorld(int ranks, const std::string& program, std::chrono::seconds timeout) {
     int threads = MPI_THREAD_SINGLE;
     check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &threads), "MPI_Init_thread");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -29,12 +29,16 @@ class MpiWorld final : public World {
     check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
     try {
       check(ranks, program, threads);
+      watch_ = std::make_unique<MpiWatch>([this](const std::string& why) { fail(rank_, why); }, timeout, names());
     } catch (const std::exception& error) {
       fail(rank_, error.what());
     }
   }
 
-  ~MpiWorld() override { MPI_Finalize(); }
+  ~MpiWorld() override {
+    watch_.reset();
+    MPI_Finalize();
+  }
 
   int ranks() const override { return size_; }
   std::vector<int> own_ranks() const override { return {rank_}; }
@@ -51,7 +55,7 @@ class MpiWorld final : public World {
     MPI_Group_free(&group);
     MPI_Group_free(&all);
     if (comm == MPI_COMM_NULL) throw Error("rank " + std::to_string(rank) + " isn't in the group it joins");
-    return std::make_unique<MpiComm>(*this, rank, comm);
+    return std::make_unique<MpiComm>(*this, rank, comm, watch_->add(comm, members));
   }
 
   void fail(int rank, const std::string& why) override {
@@ -101,16 +105,32 @@ class MpiWorld final : public World {
     }
   }
 
+  // "rank 2 on node1", of every rank.
+  std::vector<std::string> names() const {
+    char mine[MPI_MAX_PROCESSOR_NAME] = "";
+    int length = 0;
+    check_mpi(MPI_Get_processor_name(mine, &length), "MPI_Get_processor_name");
+    std::vector<char> all(static_cast<std::size_t>(size_) * sizeof mine);
+    check_mpi(MPI_Allgather(mine, sizeof mine, MPI_CHAR, all.data(), sizeof mine, MPI_CHAR, MPI_COMM_WORLD),
+              "MPI_Allgather");
+    std::vector<std::string> names;
+    for (int r = 0; r < size_; ++r) {
+      names.push_back("rank " + std::to_string(r) + " on " + (all.data() + r * sizeof mine));
+    }
+    return names;
+  }
+
   int rank_ = 0;
   int size_ = 1;
   int on_machine_ = 1;
   std::mutex mutex_;
+  std::unique_ptr<MpiWatch> watch_;
 };
 
 }  // namespace
 
-std::unique_ptr<World> open_mpi_world(int ranks, const std::string& program) {
-  return std::make_unique<MpiWorld>(ranks, program);
+std::unique_ptr<World> open_mpi_world(int ranks, const std::string& program, std::chrono::seconds timeout) {
+  return std::make_unique<MpiWorld>(ranks, program, timeout);
 }
 
 }  // namespace ithaca

@@ -1,4 +1,0 @@
-// Headers that declare kernels' hosts ask for no more than this.
-#pragma once
-
-#include "cuda_runtime.h"
