@@ -11,14 +11,15 @@
  */
 import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Region, Value } from "../ir/graph.ts";
-import { escaping, producers } from "../ir/graph.ts";
+import { escaping } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
 import type { Buffer, BufferKind, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
 import { lastPart, tileAttrs } from "../ir/tiles.ts";
 import { DTYPE_BYTES, localBytes, localSizes, memberOf, type TensorType, tensor } from "../ir/type.ts";
+import { gradientsOf } from "./gradients.ts";
 import { laneOf } from "./lanes.ts";
 import { orderNodes } from "./order.ts";
-import { splitProducts } from "./products.ts";
+import { ontoTotal, splitAddends } from "./products.ts";
 
 /** What the planner asks of a backend. */
 export interface Target {
@@ -456,30 +457,28 @@ class Scheduler {
 
   /** One run of a tile's body: `inputs` and `parts` are what it sees of the operands and of the results. */
   #part(body: Region, join: readonly number[], inputs: readonly Slot[], parts: readonly Slot[]): void {
-    const { nodes, products } = splitProducts(body, join);
+    const { nodes, addends } = splitAddends(body, join);
     const slots: Slots = new Map(body.params.map((param, i) => [param, inputs[i]]));
     const wanted: Slots = new Map();
     body.returns.forEach((value, i) => {
       if (join[i] >= 0) wanted.set(value, parts[i]);
     });
-    const factors = [...products.values()].flatMap((product) => product.operands);
-    const exits = [...body.returns.filter((value) => !products.has(value)), ...factors];
+    const factors = [...addends.values()].flatMap((addend) => addend.operands);
+    const exits = [...body.returns.filter((value) => !addends.has(value)), ...factors];
     this.#region(this.#ordered(nodes, exits), exits, slots, wanted);
     body.returns.forEach((value, i) => {
-      const product = products.get(value);
-      if (product) this.#addProduct(parts[i], product, slots);
+      const addend = addends.get(value);
+      if (addend) this.#addOnto(parts[i], addend, slots);
       else if (join[i] >= 0) this.#copy(slots.get(value) as Slot, parts[i]);
       else this.#add(parts[i], slots.get(value) as Slot);
     });
   }
 
-  /** A step that adds a product onto `total`, in place, without the product ever lying in memory. */
-  #addProduct(total: Slot, product: Node, slots: Slots): void {
-    const inputs = [...product.operands.map((operand) => slots.get(operand) as Slot), total];
+  /** A step that adds what a node makes onto `total`, in place, without it ever lying in memory. */
+  #addOnto(total: Slot, addend: Node, slots: Slots): void {
+    const inputs = [...addend.operands.map((operand) => slots.get(operand) as Slot), total];
     const operands = inputs.map(({ name, type }) => ({ name, type }));
-    this.#step({ ...product, op: "matmul_add", operands, attrs: {}, results: [{ ...operands[2] }] }, inputs, [
-      total,
-    ]);
+    this.#step(ontoTotal(addend, operands.slice(0, -1), operands[operands.length - 1]), inputs, [total]);
   }
 
   /** A step that adds `value` onto `total`, in place. */
@@ -491,21 +490,4 @@ class Scheduler {
       [total],
     );
   }
-}
-
-/** What the optimizer reads as gradients, and what they are sums of: the same bytes, before ranks and micro batches added. */
-function gradientsOf({ nodes }: Graph): Set<Value> {
-  const gradients = new Set<Value>();
-  const makers = producers(nodes);
-  const follow = (value: Value, makersHere: ReadonlyMap<Value, Node>): void => {
-    gradients.add(value);
-    const maker = makersHere.get(value);
-    if (!maker) return;
-    const at = maker.results.indexOf(value);
-    if (recordOf(maker.op).identity) follow(maker.operands[0], makersHere);
-    if (maker.op === "repeat") follow(maker.operands[at], makersHere);
-    if (maker.op === "checkpoint" && maker.body) follow(maker.body.returns[at], producers(maker.body.nodes));
-  };
-  for (const node of nodes) if (node.op === "adamw") follow(node.operands[1], makers);
-  return gradients;
 }

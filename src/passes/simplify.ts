@@ -26,6 +26,7 @@ import { recordOf } from "../ir/ops/index.ts";
 import { printAttrs } from "../ir/print.ts";
 import { keep, rewrite } from "../ir/rewrite.ts";
 import { definePass } from "./pass.ts";
+import { narrowTiles } from "./tile-casts.ts";
 
 export const simplify = definePass({
   name: "simplify",
@@ -40,8 +41,14 @@ export const simplify = definePass({
 
 /** One removal makes room for the next: a value that only a dead node shared can be folded once that is gone. */
 function untilSettled(graph: Graph): Graph {
-  const simpler = removeUnused(shareEqual(foldCasts(graph)));
+  const simpler = removeUnused(shareEqual(foldCasts(narrowed(graph))));
   return simpler === graph ? graph : untilSettled(simpler);
+}
+
+/** Where a tile narrows what was widened for it, it gets the narrow value. */
+function narrowed(graph: Graph): Graph {
+  const nodes = narrowTiles(graph.nodes);
+  return nodes === graph.nodes ? graph : { ...graph, nodes };
 }
 
 /** Ops that can leave their f32 accumulator unrounded; a look-up can also give its rows in either type. */
