@@ -224,7 +224,7 @@ As in the paper, every row has ZeRO-3, recomputed layers and the optimizer on th
 
 ${table(results.filter((own) => own.table === "ablation"))}
 
-The tiles of the loss bring less here than they do elsewhere where the logits were never f32: ours are bf16 with f32 sums.
+The baseline is longer than the paper's because its logits are bf16, with sums in f32, and their gradient lies where they lay.
 
 ## Machines and models
 
