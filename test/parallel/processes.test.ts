@@ -1,6 +1,6 @@
 /**
  * @file Ranks as processes give the numbers of one rank and of PyTorch: compiled in fp32, over degrees, heads, masks, lengths
- * and accumulation, the loss, the norm and every gradient. Prints the table that docs/parallel.md shows.
+ * and accumulation, the loss, the norm and every gradient. Prints the table whose largest values docs/parallel.md shows.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
