@@ -1,0 +1,107 @@
+/**
+ * @file nvcc and g++ have nothing to say about the CUDA target, its runtime, its kernels and a generated program, for
+ * every architecture that it supports. No GPU is needed.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { compileAll } from "../../src/codegen/build.ts";
+import { emitCuda } from "../../src/codegen/cuda/emit.ts";
+import { findCuda, supportedArchitectures } from "../../src/codegen/cuda/toolchain.ts";
+import { type BuildTarget, cudaTarget, type Unit } from "../../src/codegen/targets.ts";
+import { findToolchain, runtimeRoot } from "../../src/codegen/toolchain.ts";
+import { trainingPipeline } from "../../src/passes/pipeline.ts";
+import { runPipeline } from "../../src/passes/run.ts";
+import { planFor } from "../support/compiled.ts";
+import { decoder, PLAIN, TRAINING } from "../support/decoders.ts";
+
+const cuda = await findCuda();
+const hasLibraries = cuda?.cublasLt !== undefined && cuda.cudnn !== undefined;
+if (!cuda) console.log("skipped: there is no nvcc to compile CUDA programs with");
+else if (!hasLibraries)
+  console.log("skipped: the CUDA target's host code needs the headers of cuBLASLt and cuDNN");
+
+const scratch = mkdtempSync(join(tmpdir(), "ithaca-nvcc-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** A warning is an error, so that no object that was made with one stays in the cache. */
+function strict(unit: Unit): Unit {
+  const flags = unit.compiler
+    ? ["-Werror=all-warnings", "-Xcompiler=-Werror"]
+    : ["-Wall", "-Wextra", "-Werror"];
+  return { ...unit, flags: [...unit.flags, ...flags] };
+}
+
+function filesOf(folder: string, extension: string): string[] {
+  const names = readdirSync(join(runtimeRoot, folder)).filter((name) => name.endsWith(extension));
+  return names.map((name) => join(runtimeRoot, folder, name));
+}
+
+const target = (): BuildTarget => cudaTarget(cuda as NonNullable<typeof cuda>, supportedArchitectures);
+
+/** Compiles, or throws with what the compiler said. Returns the objects. */
+async function compiled(units: readonly Unit[]): Promise<string[]> {
+  return await compileAll(await findToolchain(), units.map(strict), undefined, undefined, target());
+}
+
+/** What an object holds for GPUs: "sm_90" for machine code, "compute_100" for PTX, which later ones can run. */
+function codeIn(object: string): string[] {
+  const bytes = readFileSync(object);
+  const found = new Set<string>();
+  // Fat binaries begin with this number and the lengths of their header and of the entries behind it.
+  const magic = Uint8Array.of(0x50, 0xed, 0x55, 0xba, 1, 0, 16, 0);
+  for (let at = bytes.indexOf(magic); at >= 0; at = bytes.indexOf(magic, at + 1)) {
+    const end = at + 16 + Number(bytes.readBigUInt64LE(at + 8));
+    for (let entry = at + 16; entry < end; ) {
+      const kind = bytes.readUInt16LE(entry) === 1 ? "compute" : "sm";
+      found.add(`${kind}_${bytes.readUInt32LE(entry + 28)}`);
+      entry += bytes.readUInt32LE(entry + 4) + Number(bytes.readBigUInt64LE(entry + 8));
+    }
+  }
+  return [...found].sort();
+}
+
+describe.skipIf(!cuda)(`for sm_${supportedArchitectures.join(", sm_")}`, { timeout: 900_000 }, () => {
+  const kernels = filesOf("kernels/cuda", ".cu").map((path) => ({ path, name: basename(path) }));
+  test.each(kernels)("$name compiles", async ({ path }) => {
+    const [object = ""] = await compiled([target().runtimeUnit(path)]);
+    expect(codeIn(object)).toEqual(
+      [...supportedArchitectures.map((name) => `sm_${name}`), "compute_100"].sort(),
+    );
+  });
+
+  test.skipIf(!hasLibraries)("the runtime's host code compiles", async () => {
+    const files = [...filesOf("src/cuda", ".cc"), ...filesOf("kernels/cuda", ".cc")];
+    await compiled(files.map(target().runtimeUnit));
+  });
+
+  test.skipIf(!hasLibraries).each(["fp32", "bf16"] as const)(
+    "a program in %s compiles",
+    async (precision) => {
+      const kinds = [
+        "attention",
+        "mlp",
+        "layers",
+        "tile",
+        "attention layers",
+        "bias",
+        "halves",
+        "turned",
+      ] as const;
+      const graph = decoder({ ...PLAIN, blocks: kinds.map((kind) => ({ kind, a: 0, b: 1 })) });
+      const options = { ...TRAINING, precision, gradientAccumulationSteps: 2, lossTiles: 2 };
+      const stages = runPipeline(graph, trainingPipeline(options));
+      const plan = planFor(stages[stages.length - 1].graph, 2, "cuda");
+      const folder = join(scratch, precision);
+      mkdirSync(folder);
+      const sources = emitCuda(plan, { threads: 2, modelFlops: 1234 });
+      for (const { path, text } of sources) writeFileSync(join(folder, path), text);
+      const files = sources
+        .filter(({ path }) => /\.(cc|cu)$/.test(path))
+        .map(({ path }) => join(folder, path));
+      expect(files.some((path) => path.endsWith(".cu"))).toBe(true);
+      await compiled(files.map((path) => target().generatedUnit(path, folder)));
+    },
+  );
+});
