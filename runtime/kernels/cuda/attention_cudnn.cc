@@ -12,13 +12,20 @@
 namespace ithaca::cuda {
 namespace {
 
-// to = from with its last two dimensions exchanged; from f32[batch, rows, columns].
-void transpose(const float* from, float* to, std::int64_t batch, std::int64_t rows, std::int64_t columns,
+// Log-sum-exps as cuDNN has them, f32[batch, heads, sequence], into f32[batch, sequence, heads].
+void store_rows(const AttentionShape& s, const float* rows, float* lse, cudaStream_t stream) {
+  const std::int64_t S = s.sequence_q, H = s.heads;
+  const std::int64_t from[] = {H * S, 1, S}, to[] = {S * H, H, 1}, sizes[] = {s.batch, S, H};
+  copy_strided(rows, from, lse, to, sizes, 3, sizeof(float), stream);
+}
+
+// And the other way, for a part of the heads: `lse` points to the part's first.
+void load_rows(const AttentionShape& part, const AttentionShape& whole, const float* lse, float* rows,
                cudaStream_t stream) {
-  const std::int64_t from_strides[] = {rows * columns, 1, columns};
-  const std::int64_t to_strides[] = {rows * columns, rows, 1};
-  const std::int64_t sizes[] = {batch, columns, rows};
-  copy_strided(from, from_strides, to, to_strides, sizes, 3, sizeof(float), stream);
+  const std::int64_t S = part.sequence_q;
+  const std::int64_t from[] = {S * whole.heads, 1, whole.heads}, to[] = {part.heads * S, S, 1},
+                     sizes[] = {part.batch, part.heads, S};
+  copy_strided(lse, from, rows, to, sizes, 3, sizeof(float), stream);
 }
 
 // What lies in front of a workspace: log-sum-exps by head, and the ends of documents.
@@ -67,7 +74,7 @@ void attention(Libraries& libraries, const AttentionShape& s, const bf16* q, con
     bindings.push_back({*graph.ends, front.ends});
   }
   graph.plan.run(handle, bindings, front.rest);
-  transpose(front.stats, lse, s.batch, s.heads, s.sequence_q, stream);
+  store_rows(s, front.stats, lse, stream);
 }
 
 void attention_grad(Libraries& libraries, const AttentionShape& s, const bf16* q, const bf16* k, const bf16* v,
@@ -76,13 +83,12 @@ void attention_grad(Libraries& libraries, const AttentionShape& s, const bf16* q
   cudnnHandle_t handle = libraries.dnn(stream);
   AttentionGradGraph& graph = libraries.attentions().backward(handle, s, segments != nullptr);
   const AttentionShape part = attention_grad_part(s);
-  const Front front(s, workspace);
+  const Front front(part, workspace);
   std::byte* out_sums = front.rest;
   std::byte* dq_sum = out_sums + attention_rows_bytes(part);
   std::byte* rest = dq_sum + attention_dq_bytes(part);
-  transpose(lse, front.stats, s.batch, s.sequence_q, s.heads, stream);
-  if (graph.ends) document_ends(segments, front.ends, s.batch, s.sequence_kv, stream);
-  for (std::int64_t b = 0; b < s.batch; b += part.batch)
+  for (std::int64_t b = 0; b < s.batch; b += part.batch) {
+    if (graph.ends) document_ends(segments + b * s.sequence_kv, front.ends, part.batch, s.sequence_kv, stream);
     for (std::int64_t g = 0; g < s.kv_heads; g += part.kv_heads) {
       const std::int64_t h = g * (s.heads / s.kv_heads);
       const std::int64_t query = (b * s.sequence_q * s.heads + h) * s.head_dim;
@@ -91,16 +97,18 @@ void attention_grad(Libraries& libraries, const AttentionShape& s, const bf16* q
                                          {graph.k, input(k + key)},
                                          {graph.v, input(v + key)},
                                          {graph.out, input(out + query)},
-                                         {graph.stats, front.stats + (b * s.heads + h) * s.sequence_q},
+                                         {graph.stats, front.stats},
                                          {graph.d_out, input(d_out + query)},
                                          {graph.dq, dq + query},
                                          {graph.dk, dk + key},
                                          {graph.dv, dv + key},
                                          {graph.dq_sum, dq_sum},
                                          {graph.out_sums, out_sums}};
-      if (graph.ends) bindings.push_back({*graph.ends, front.ends + b * s.sequence_kv});
+      if (graph.ends) bindings.push_back({*graph.ends, front.ends});
+      load_rows(part, s, lse + b * s.sequence_q * s.heads + h, front.stats, stream);
       graph.plan.run(handle, bindings, rest);
     }
+  }
 }
 
 }  // namespace ithaca::cuda

@@ -43,12 +43,16 @@ constexpr std::size_t attention_grad_library_bytes(const AttentionShape& s) {
   return attention_aligned(2 * each + sum) + (std::size_t{1} << 20);
 }
 constexpr std::size_t attention_grad_part_bytes(const AttentionShape& part) {
-  return attention_rows_bytes(part) + attention_dq_bytes(part) + attention_grad_library_bytes(part);
+  return 2 * attention_rows_bytes(part) + attention_ends_bytes(part) + attention_dq_bytes(part) +
+         attention_grad_library_bytes(part);
 }
 
 // Backward takes some key heads at a time, with their queries, so that its workspace does not grow with the heads: as
 // many as keep it below this, which are thousands of blocks, and at least one of one sequence.
-constexpr std::size_t kAttentionPartBytes = std::size_t{512} << 20;
+#ifndef ITHACA_ATTENTION_PART_BYTES  // a test makes it small
+#define ITHACA_ATTENTION_PART_BYTES (std::size_t{512} << 20)
+#endif
+constexpr std::size_t kAttentionPartBytes = ITHACA_ATTENTION_PART_BYTES;
 constexpr AttentionShape attention_grad_part(const AttentionShape& s) {
   if (attention_grad_part_bytes(s) <= kAttentionPartBytes) return s;
   AttentionShape part = s;
@@ -66,7 +70,7 @@ constexpr std::size_t attention_workspace_bytes(const AttentionShape& s) {
   return attention_rows_bytes(s) + attention_ends_bytes(s) + attention_library_bytes(s);
 }
 constexpr std::size_t attention_grad_workspace_bytes(const AttentionShape& s) {
-  return attention_rows_bytes(s) + attention_ends_bytes(s) + attention_grad_part_bytes(attention_grad_part(s));
+  return attention_grad_part_bytes(attention_grad_part(s));
 }
 
 // q, out [batch, sequence_q, heads, head_dim]; k, v [batch, sequence_kv, kv_heads, head_dim];

@@ -39,7 +39,7 @@ export function cudnnAttentionWorkspaceBytes(sizes: AttentionSizes): number {
 
 /** `attention_grad_workspace_bytes`. */
 export function cudnnAttentionGradWorkspaceBytes(sizes: AttentionSizes): number {
-  return rowsBytes(sizes) + endsBytes(sizes) + partBytes(partOf(sizes));
+  return partBytes(partOf(sizes));
 }
 
 /** `attention_grad_part_bytes`: dq in f32, dk and dv of each query head where these share key heads, and a sum. */
@@ -48,7 +48,7 @@ function partBytes(part: AttentionSizes): number {
   const dq = upTo(256, batch * heads * sequenceQ * headDim * 4);
   const each = heads === kvHeads ? 0 : batch * heads * sequenceKv * headDim * 2;
   const sum = batch * heads * upTo(128, sequenceQ) * headDim * 4;
-  return rowsBytes(part) + dq + upTo(256, 2 * each + sum) + LIBRARY_BYTES;
+  return 2 * rowsBytes(part) + endsBytes(part) + dq + upTo(256, 2 * each + sum) + LIBRARY_BYTES;
 }
 
 /** `attention_grad_part`: the key heads, with their queries, that are worked on at a time. */
