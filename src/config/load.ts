@@ -197,8 +197,19 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
   const resume = values.resume === null ? null : absolute(values.resume, ["resume"]);
   if (resume !== null && !isFolder(resume)) fail(["resume"], `there is no snapshot folder ${resume}`);
 
-  const { sequence, data: replicas, comm, hosts, launcher_args } = values.parallel;
+  const { data: replicas, comm, hosts, launcher_args } = values.parallel;
+  const sequence = values.gpus === null ? values.parallel.sequence : values.gpus / replicas;
   const ranks = sequence * replicas;
+  if (!Number.isInteger(sequence)) {
+    fail(["gpus"], `gpus is ${values.gpus}; it must be a multiple of parallel.data, ${replicas}`);
+  } else if (document.has(["parallel", "sequence"]) && sequence !== values.parallel.sequence) {
+    const asked = `parallel.sequence ${values.parallel.sequence} and parallel.data ${replicas}`;
+    fail(
+      ["gpus"],
+      `gpus is ${values.gpus}, but ${asked} make ${values.parallel.sequence * replicas} ranks`,
+      "Leave one of them out.",
+    );
+  }
   const placed = hosts === null ? [{ host: "", ranks }] : placeRanks(hosts, ranks);
   if ("message" in placed) fail(["parallel", "hosts"], placed.message, placed.remedy);
   const remote = hosts !== null ? "hosts" : launcher_args.length > 0 ? "launcher_args" : null;
@@ -211,6 +222,7 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
   const ranksOfHost = Math.max(...placed.map((entry) => entry.ranks));
   return {
     ...values,
+    parallel: { ...values.parallel, sequence },
     model,
     data,
     tokenizer,

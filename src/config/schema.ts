@@ -94,6 +94,8 @@ export const schema = z.strictObject({
 
   /** A machine that `ithaca plan` knows: it sets the limits that are null. */
   machine: textOrNull("the name of a machine such as h100-80gb").default(null),
+  /** Ranks in all; parallel.sequence is then this over parallel.data. null: as `parallel` says. */
+  gpus: countOrNull(1, "as many as parallel says").default(null),
 
   parallel: section(parallel),
   memory: section(memory),

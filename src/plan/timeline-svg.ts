@@ -58,7 +58,10 @@ export function timelineSvg(figure: TimelineFigure): string {
   const most = Math.max(limit ?? 0, ...columns.map(({ bytes }) => bytes)) * 1.04;
   const x = (time: number): number => round(left + (time / seconds) * (right - left));
   const y = (bytes: number): number => round(bottom - (bytes / most) * (bottom - top));
-  const shown = reportKinds.filter((kind) => columns.some(({ byKind }) => byKind[kind] > 0));
+  // From what is always there to what comes and goes.
+  const shown = (["allowance", ...reportKinds.slice(0, -1)] as ReportKind[]).filter((kind) =>
+    columns.some(({ byKind }) => byKind[kind] > 0),
+  );
   const floor = columns.map(() => 0);
   const areas = shown.map((kind) => {
     const below = [...floor];
@@ -91,10 +94,11 @@ export function timelineSvg(figure: TimelineFigure): string {
     })),
     seconds: [0, 0.25, 0.5, 0.75, 1].map((part) => ({
       x: x(part * seconds),
-      label: printSeconds(part * seconds),
+      anchor: part === 1 ? "end" : "middle",
+      label: part === 0 ? "0" : printSeconds(part * seconds),
     })),
     legend: shown.map((kind, i) => ({
-      x: left + i * Math.floor((width - left) / 8),
+      x: left + i * Math.floor((width - left) / 7.7),
       y: axis + 14,
       color: colors[kind],
       label: kind,

@@ -62,6 +62,7 @@ describe("a good file", () => {
       learning_rate: 1e-3,
       lr_scheduler_type: "constant",
       machine: null,
+      gpus: null,
       warmup_steps: 0,
       weight_decay: 0.1,
       adam_beta1: 0.9,
@@ -333,4 +334,21 @@ describe("an option with a mistake", () => {
 
 test("a file that is not there", () => {
   expect(() => loadConfig("none.yaml")).toThrow("there is no such file");
+});
+
+describe("gpus", () => {
+  test("are shared out to the sequence", () => {
+    expect(parseConfig(minimal, "config.yaml", ["gpus=8", "parallel.data=2"]).parallel.sequence).toBe(4);
+    expect(parseConfig(minimal, "config.yaml", ["gpus=8", "parallel.sequence=8"]).parallel.sequence).toBe(8);
+  });
+
+  test("must fit what parallel says", () => {
+    expect(message(minimal, "gpus=3", "parallel.data=2")).toMatchInlineSnapshot(
+      `"--set gpus=3: gpus is 3; it must be a multiple of parallel.data, 2"`,
+    );
+    expect(message(minimal, "gpus=8", "parallel.sequence=4")).toMatchInlineSnapshot(`
+      "--set gpus=8: gpus is 8, but parallel.sequence 4 and parallel.data 1 make 4 ranks
+        Leave one of them out."
+    `);
+  });
 });
