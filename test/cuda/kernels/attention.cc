@@ -1,5 +1,5 @@
 // Attention's own kernels beside the CPU's: every mask, shared key heads, lengths and widths that fill no tile.
-#include "fiber_check.h"
+#include "kernel_check.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cuda/attention.h"
 
@@ -139,7 +139,7 @@ void edges() {
 
 }  // namespace
 
-void test_attention_on_fibers() {
+void test_attention_kernels() {
   const Case cases[] = {
       {{1, 1, 1, 1, 1, 4, true, 0, 1.0f, 0.0f}, false},
       {{2, 70, 70, 4, 2, 10, true, 0, 0.3f, 0.0f}, true},

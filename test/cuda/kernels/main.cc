@@ -1,15 +1,17 @@
-// Compares every CUDA kernel, compiled by g++ and run on fibers, with the CPU's kernel: odd and large sizes, both types,
-// arrays off the 16-byte boundary, threads in several orders. The CPU's kernels have tests of their own.
-#include "fiber_check.h"
+// Compares every CUDA kernel with the CPU's: odd and large sizes, both types, arrays off the 16-byte boundary, threads in
+// several orders. The CPU's kernels have tests of their own.
+#include "kernel_check.h"
 
 int main() {
   using namespace ithaca::test;
+#ifndef __CUDACC__
   test_fibers();
-  test_layout_on_fibers();
-  test_rows_on_fibers();
-  test_sums_on_fibers();
-  test_training_on_fibers();
-  test_attention_on_fibers();
+#endif
+  test_layout_kernels();
+  test_rows_kernels();
+  test_sums_kernels();
+  test_training_kernels();
+  test_attention_kernels();
   std::printf("%d checks, %d failed\n", checks, failures);
   return failures == 0 ? 0 : 1;
 }

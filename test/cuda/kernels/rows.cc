@@ -1,5 +1,5 @@
 // Kernels that work row by row: norms and rotary embedding.
-#include "fiber_check.h"
+#include "kernel_check.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cuda/norm.h"
@@ -88,7 +88,7 @@ void rows() {
 
 }  // namespace
 
-void test_rows_on_fibers() {
+void test_rows_kernels() {
   rows<float>();
   rows<bf16>();
   rope_tables(5);

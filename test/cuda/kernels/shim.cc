@@ -1,5 +1,5 @@
 // The fibers themselves: barriers, shuffles, and the mistakes that they must show.
-#include "fiber_check.h"
+#include "kernel_check.h"
 #include "kernels/cuda/block_sums.h"
 #include "kernels/cuda/launch.h"
 

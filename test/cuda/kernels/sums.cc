@@ -1,5 +1,5 @@
 // Sums of every kind.
-#include "fiber_check.h"
+#include "kernel_check.h"
 #include "ithaca/sum_ranks.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cuda/reduce.h"
@@ -86,7 +86,7 @@ void sums() {
 
 }  // namespace
 
-void test_sums_on_fibers() {
+void test_sums_kernels() {
   sums<float>();
   sums<bf16>();
   for (const std::int64_t n : {1, 37, 4096})

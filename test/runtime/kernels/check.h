@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -32,12 +33,12 @@ class Array {
  public:
   explicit Array(std::int64_t n, float value = 0.0f) : size_(n) {
     const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(T) + 127) / 64 * 64;
-    data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+    data_ = static_cast<T*>(::operator new(bytes, kAlignment));
     for (std::int64_t i = 0; i < n; ++i) data_[i] = make(value);
   }
   Array(const Array& other) : Array(other.size_) { std::copy_n(other.data_, size_, data_); }
   Array& operator=(const Array&) = delete;
-  ~Array() { std::free(data_); }
+  ~Array() { ::operator delete(data_, kAlignment); }
 
   // Normal numbers, rounded to T.
   static Array noise(std::int64_t n, unsigned seed, float scale = 1.0f) {
@@ -60,6 +61,7 @@ class Array {
     else
       return static_cast<T>(value);
   }
+  static constexpr std::align_val_t kAlignment{64};
   T* data_;
   std::int64_t size_;
 };

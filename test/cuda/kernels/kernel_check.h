@@ -1,13 +1,22 @@
-// What the tests of CUDA kernels on fibers share: runs in every order of fibers, arrays off the 16-byte boundary, and
-// workspaces that notice what is written behind them.
+// What the tests of CUDA kernels share: runs in every order of threads, arrays off the 16-byte boundary, and workspaces
+// that notice what is written behind them. g++ builds them to run on fibers, nvcc to run on a GPU.
 #pragma once
 
 #include <cstring>
 
 #include "../../runtime/kernels/check.h"
-#include "../shim/fibers.h"
 #include "ithaca/error.h"
 #include "kernels/cuda/stream.h"
+
+#ifndef __CUDACC__
+#include "../shim/fibers.h"
+#else
+namespace ithaca::cuda::shim {
+// A GPU chooses the order itself: what is run three times must still give the same bits.
+enum class Order { forward, backward, shuffled };
+inline void run_in(Order) {}
+}  // namespace ithaca::cuda::shim
+#endif
 
 namespace ithaca::test {
 
@@ -27,7 +36,7 @@ std::vector<unsigned char> bytes_of(Array<T>& array) {
   return {bytes, bytes + static_cast<std::size_t>(array.size()) * sizeof(T)};
 }
 
-// Runs `body` with the fibers of a block in each order: `outputs`, NaN beforehand, must have the same bits behind it.
+// Runs `body` with the threads of a block in each order: `outputs`, NaN beforehand, must have the same bits behind it.
 template <typename Body, typename... T>
 void in_every_order(const std::string& what, Body body, Array<T>&... outputs) {
   using cuda::shim::Order;
@@ -88,11 +97,21 @@ void expect_error(Body body, const std::string& part) {
   report(message.find(part) != std::string::npos, "expected an error with '" + part + "', got: " + message);
 }
 
-void test_attention_on_fibers();
+// The same for what stops a kernel, which a GPU does not recover from: on fibers only.
+template <typename Body>
+void expect_stop(Body body, const std::string& part) {
+#ifndef __CUDACC__
+  expect_error(body, part);
+#else
+  static_cast<void>(sizeof(body) + sizeof(part));
+#endif
+}
+
+void test_attention_kernels();
 void test_fibers();
-void test_rows_on_fibers();
-void test_sums_on_fibers();
-void test_training_on_fibers();
-void test_layout_on_fibers();
+void test_rows_kernels();
+void test_sums_kernels();
+void test_training_kernels();
+void test_layout_kernels();
 
 }  // namespace ithaca::test
