@@ -82,6 +82,17 @@ function axisOf(node: Node, mesh: Mesh): number {
   return [...mesh.keys()].indexOf(node.attrs.axis as string);
 }
 
+/** Which part of a dimension split over `axes` a rank holds, as a C++ expression of its number. */
+export function partOf(axes: readonly string[], mesh: Mesh): string {
+  const degrees = [...mesh.values()];
+  return axes.reduce((part, axis) => {
+    const at = [...mesh.keys()].indexOf(axis);
+    const inner = product(degrees.slice(at + 1));
+    const coordinate = `rank.index${inner === 1 ? "" : ` / ${inner}`} % ${degrees[at]}`;
+    return part === "" ? coordinate : `(${part}) * ${degrees[at]} + ${coordinate}`;
+  }, "");
+}
+
 export const bytesOfType = (type: TensorType, mesh: Mesh): number =>
   product(localSizes(type, mesh)) * DTYPE_BYTES[type.dtype];
 

@@ -128,11 +128,10 @@ function runNode(node: Node, operands: readonly Shares[], run: Run): readonly Sh
     const sizes = node.results.map((result) =>
       rank ? localSizes(result.type, run.mesh) : sizesOf(result.type),
     );
+    const starts = node.results.map(({ type }) => startOf(type, run.mesh, rank ?? new Map()));
     const arrays = operands.map((shares) => shares[r]);
-    return evaluate(arrays, rank ? localAttrs(node, run.mesh) : node.attrs, sizes).map((result, i) => ({
-      ...result,
-      sizes: sizes[i],
-    }));
+    const attrs = rank ? localAttrs(node, run.mesh) : node.attrs;
+    return evaluate(arrays, attrs, sizes, starts).map((result, i) => ({ ...result, sizes: sizes[i] }));
   });
   return node.results.map((_, i) => perRank.map((results) => results[i]));
 }

@@ -99,13 +99,15 @@ export function wrongRank(text: string, ranks: readonly number[]): { operand: nu
 function collect(
   rule: Rule,
   types: readonly TensorType[],
-): { axes: Map<string, readonly string[]>; complaints: LayoutComplaint[] } {
+): { axes: Map<string, readonly string[]>; whole: Set<string>; complaints: LayoutComplaint[] } {
   const axes = new Map<string, readonly string[]>();
+  const whole = new Set<string>();
   const complaints: LayoutComplaint[] = [];
   const ranks = types.map((type) => type.dims.length);
   termsOf(rule, ranks).forEach((dims, operand) => {
     dims.forEach((dim, index) => {
       const [letter] = dim.letters;
+      if (dim.whole) whole.add(letter);
       const split: Dim | undefined = types[operand].dims[index];
       if (!split || letter === "_" || split.size === 1) return;
       const complain = (message: string) => complaints.push({ operand, dimension: letter, message });
@@ -121,14 +123,14 @@ function collect(
         if (before.length === 0) axes.set(letter, split.axes);
       }
       // A rank would see one block of each of the two, where it needs all pairs of blocks.
-      for (const [other, over] of axes) {
+      for (const [other, over] of dim.whole ? [] : axes) {
         const common = other === letter ? [] : split.axes.filter((axis) => over.includes(axis));
         if (common.length > 0)
           complain(`has dimension ${letter} split over ${common.join(", ")}, as is dimension ${other}`);
       }
     });
   });
-  return { axes, complaints };
+  return { axes, whole, complaints };
 }
 
 /** `inferred` (sizes and element types) with the layout that the rule derives from the operands. */
@@ -140,11 +142,13 @@ export function layoutOf(
   if (types.every((type) => type.partial.length === 0 && type.dims.every((dim) => dim.axes.length === 0)))
     return [...inferred];
   const rule = parseRule(text);
-  const { axes } = collect(rule, types);
+  const { axes, whole } = collect(rule, types);
   return inferred.map((type, index) => {
     const dims = align(rule.results[index], type.dims.length);
     const kept = new Set(dims.map((dim) => dim.letters[0]));
-    const contracted = [...axes].filter(([letter]) => !kept.has(letter)).flatMap(([, over]) => over);
+    // What must be whole is never a sum of parts, even where it is not laid out yet.
+    const isContracted = (letter: string) => !kept.has(letter) && !whole.has(letter);
+    const contracted = [...axes].filter(([letter]) => isContracted(letter)).flatMap(([, over]) => over);
     const partial = [...new Set([...types.flatMap((operand) => operand.partial), ...contracted])].sort();
     return {
       ...type,

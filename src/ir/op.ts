@@ -67,11 +67,16 @@ export interface OpDefinition<
     context: { results: readonly TensorType[]; mesh: Mesh },
   ): number;
   /**
-   * Reference evaluation in float64 on plain arrays, slow and obviously right. `results` gives one rank's sizes.
-   * Null for ops with a body, which interpret.ts runs.
+   * Reference evaluation in float64 on plain arrays, slow and obviously right. `results` gives one rank's sizes,
+   * `starts` where its share of each result begins in the whole. Null for ops with a body, which interpret.ts runs.
    */
   readonly eval:
-    | ((arrays: readonly NDArray[], attrs: Widened<A>, results: readonly (readonly number[])[]) => NDArray[])
+    | ((
+        arrays: readonly NDArray[],
+        attrs: Widened<A>,
+        results: readonly (readonly number[])[],
+        starts: readonly (readonly number[])[],
+      ) => NDArray[])
     | null;
 }
 

@@ -2,6 +2,7 @@
 import { accumulate } from "./accumulate.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { differentiate } from "./differentiate.ts";
+import { factorMesh } from "./factor-mesh.ts";
 import { fuse } from "./fuse.ts";
 import { headGroups } from "./head-groups.ts";
 import { offload } from "./offload.ts";
@@ -90,6 +91,7 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
     entry(precision, "types decide sizes, so everything after it sees the bytes that will be", {
       dtype: options.precision === "bf16" ? "bf16" : "f32",
     }),
+    entry(factorMesh, "layouts name axes, so it decides which there are before any layout"),
     entry(shard, "layouts of the inputs decide every layout after"),
     entry(headGroups, "before ulysses, which then exchanges one group of heads at a time", {
       groups: options.headGroups,

@@ -9,6 +9,8 @@
  *     input %input_ids                             : i32[2@dp, 4096@sp]
  *     %h = embedding %input_ids, %table            : f32[2@dp, 4096@sp, 512]
  *
+ * Where the axis of the sequence has been parted in two, the sequence is split over both: `4096@ring@sp`.
+ *
  * Only the inputs are laid out here; every other layout follows from the sharding rules of the ops. Values don't change,
  * since sizes are global. Weights are whole on every rank. What an op needs whole but finds split is for the passes
  * behind this one: the graph needn't be "laid-out" yet.
@@ -24,11 +26,11 @@ export const shard = definePass({
   numerics: "exact",
   requires: [],
   establishes: [],
-  /** The mesh axes of dimension 0 and 1 of the inputs. */
-  options: { batch: "dp", sequence: "sp" },
+  /** The mesh axes of dimension 0 and 1 of the inputs; `ring` is the major one of the sequence. */
+  options: { batch: "dp", ring: "ring", sequence: "sp" },
 
-  run(graph, { batch, sequence }) {
-    const axes = [batch, sequence].map((axis) => (graph.mesh.has(axis) ? [axis] : []));
+  run(graph, { batch, ring, sequence }) {
+    const axes = [[batch], [ring, sequence]].map((own) => own.filter((axis) => graph.mesh.has(axis)));
     if (axes.every((own) => own.length === 0)) return graph;
     const split = ({ role, value }: Param): TensorType => {
       if (role !== "input" || value.type.dims.length < 2) return value.type;

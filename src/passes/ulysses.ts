@@ -35,28 +35,33 @@ export const ulysses = definePass({
   numerics: "exact",
   requires: [],
   establishes: ["laid-out"],
-  options: { axis: "sp" },
+  /** The mesh axes of exchanges and of gathers. */
+  options: { axis: "sp", ring: "ring" },
 
-  run(graph, { axis }) {
-    const degree = graph.mesh.get(axis) ?? 1;
-    if (degree === 1) return graph;
+  run(graph, { axis, ring }) {
+    const axes = [axis, ring].filter((own) => (graph.mesh.get(own) ?? 1) > 1);
+    if (axes.length === 0) return graph;
     const all = allNodes(graph.nodes);
     const read = new Set([
       ...escaping(graph),
       ...all.flatMap((node) => [...node.operands, ...(node.body?.returns ?? [])]),
     ]);
-    return rewrite(graph, { any: (node, operands) => exchange(node, operands, axis, degree, read) });
+    const degree = graph.mesh.get(axis) ?? 1;
+    return rewrite(graph, { any: (node, operands) => around(node, operands, { axis, ring, degree, read }) });
   },
 });
 
-/** The node between exchanges, or `keep` where nothing that must be whole is split over `axis`. */
-function exchange(
-  node: Node,
-  operands: readonly Value[],
-  axis: string,
-  degree: number,
-  read: ReadonlySet<Value>,
-): Replacement {
+interface Context {
+  readonly axis: string;
+  readonly ring: string;
+  /** Of `axis`. */
+  readonly degree: number;
+  /** Values that somebody reads. */
+  readonly read: ReadonlySet<Value>;
+}
+
+/** The node between exchanges and behind gathers, or `keep` where nothing that must be whole is split. */
+function around(node: Node, operands: readonly Value[], context: Context): Replacement {
   const record = recordOf(node.op);
   const types = operands.map(({ type }) => type);
   const rule = ruleOf(record, node.attrs, types);
@@ -66,26 +71,27 @@ function exchange(
     types,
     node.results.map(({ type }) => type),
   );
-  const isSplit = (value: Value, dim: number) => value.type.dims[dim].axes.includes(axis);
-  const whole = terms.operands.flatMap((dims, i) =>
-    dims.filter((own, d) => own.whole && isSplit(operands[i], d)),
-  )[0]?.letter;
-  if (whole === undefined) return keep;
+  const isBlocked = (over: string) =>
+    operands.some((_, i) => wholeDim(operands[i], terms.operands[i], over) >= 0);
+  const { axis, ring, degree, read } = context;
+  if (!isBlocked(axis) && !isBlocked(ring)) return keep;
 
-  const other = freeLetter(terms.operands, operands, degree);
+  const other = isBlocked(axis) ? freeLetter(terms.operands, operands, degree) : null;
   const groups = other === null ? null : plan(terms.operands, operands, other, degree);
   const filled = operands.map((operand, i): Move => {
-    const from = terms.operands[i].findIndex((own, d) => own.letter === whole && isSplit(operand, d));
+    const from = splitDim(operand, axis);
     const to = terms.operands[i].findIndex((own) => own.letter === other);
     const isMoved = from >= 0 && to >= 0 && groups !== null;
     return { value: isMoved ? fill(operand, to, groups[i]) : operand, from, to };
   });
-  const moved = exchangeAll(filled, axis).map((value, i) => {
-    const { from, to } = filled[i];
-    return from >= 0 && to < 0 ? ops.all_gather(value, { axis, dim: from }) : value;
-  });
+  const moved = exchangeAll(filled, axis).map((value, i) =>
+    [axis, ring].reduce((whole, over) => {
+      const dim = wholeDim(whole, terms.operands[i], over);
+      return dim < 0 ? whole : ops.all_gather(whole, { axis: over, dim });
+    }, value),
+  );
   const results = append(record, moved, node.attrs).map((value, i): Move => {
-    const to = read.has(node.results[i]) ? terms.results[i].findIndex((own) => own.letter === whole) : -1;
+    const to = read.has(node.results[i]) ? splitDim(node.results[i], axis) : -1;
     return { value, from: terms.results[i].findIndex((own) => own.letter === other), to };
   });
   return exchangeAll(results, axis).map((back, i) => {
@@ -94,6 +100,16 @@ function exchange(
     const size = node.results[i].type.dims[from].size;
     return back.type.dims[from].size === size ? back : ops.slice(back, { dim: from, start: 0, length: size });
   });
+}
+
+/** The dimension that is split over `axis`, or -1. */
+function splitDim({ type }: Value, axis: string): number {
+  return type.dims.findIndex(({ axes }) => axes.includes(axis));
+}
+
+/** The dimension that must be whole and is split over `axis`, or -1. */
+function wholeDim({ type }: Value, term: readonly LetterDim[], axis: string): number {
+  return type.dims.findIndex(({ axes }, d) => term[d].whole && axes.includes(axis));
 }
 
 /** A value whose split goes from one dimension to another; it stays as it is where one of them is -1. */

@@ -135,7 +135,6 @@ const laidOut: Record<string, Case> = {
     `input %q : f32[2@dp, 8@sp, 4, 4]
      input %s : i32[2@dp, 8@sp]
      %o, %l = attention %q, %q, %q, %s : f32[2@dp, 8, 4, 4], f32[2@dp, 8, 4] ; m.ts:7`,
-    "m.ts:7: %o: attention: q needs dimension s whole, but it is split over sp",
     "m.ts:7: %o: attention: k needs dimension s whole, but it is split over sp",
     "m.ts:7: %o: attention: v needs dimension s whole, but it is split over sp",
     "m.ts:7: %o: attention: segments needs dimension s whole, but it is split over sp",

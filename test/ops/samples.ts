@@ -66,9 +66,21 @@ const attentionSamples: readonly Sample[] = [
   { types: attentionTypes(1, 13, 2, 2, 6), attrs: { scale: 1, softcap: 1.5 }, fill: whole },
 ];
 
+/** Queries are split over ranks, keys are whole. */
+const sharedQuerySamples: readonly Sample[] = [
+  { attrs: { scale: 0.4 }, queries: "12@y", keys: 12 },
+  { attrs: { scale: 0.4, window: 3 }, queries: "12@x@y", keys: 12 },
+  { attrs: { scale: 0.4, causal: false }, queries: "12@x", keys: 12 },
+].map(({ attrs, queries, keys }) => ({
+  types: [`f[2, ${queries}, 4, 6]`, `f[2, ${keys}, 2, 6]`, `f[2, ${keys}, 2, 6]`, `i32[2, ${keys}]`],
+  attrs,
+  fill: attentionFill,
+  mesh: { x: 2, y: 2 },
+}));
+
 function attentionGradSample(sample: Sample): Sample {
   const [q] = sample.types;
-  const [, b, s, h] = /\[(\d+), (\d+), (\d+)/.exec(q) as RegExpExecArray;
+  const [, b, s, h] = /\[(\d+), ([\w@]+), (\d+)/.exec(q) as RegExpExecArray;
   const made = (result: number): Made => ({ of: "attention", result, operands: [0, 1, 2, 3] });
   return {
     ...sample,
@@ -221,8 +233,8 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
     { types: ["f[3, 5, 7, 6]", "f32[3, 5, 3]", "f32[3, 5, 3]"], attrs: { inverse: true } },
     { types: ["f[1, 9, 3, 32]", "f32[1, 9, 16]", "f32[1, 9, 16]"] },
   ],
-  attention: attentionSamples,
-  attention_grad: attentionSamples.map(attentionGradSample),
+  attention: [...attentionSamples, ...sharedQuerySamples],
+  attention_grad: [...attentionSamples, ...sharedQuerySamples].map(attentionGradSample),
   cross_entropy: [
     { types: ["f[4, 8, 16]", "i32[4, 8]"], fill: ["normal", { labels: 16 }] },
     { types: ["f[3, 5, 103]", "i32[3, 5]"], fill: ["normal", { labels: 103 }] },

@@ -137,7 +137,14 @@ function evaluate(node: Node, inputs: readonly NDArray[]): readonly NDArray[] {
   const { body } = node;
   if (!body) {
     const sizes = node.results.map(({ type }) => sizesOf(type));
-    return recordOf(node.op).eval?.(inputs, node.attrs, sizes) ?? [];
+    return (
+      recordOf(node.op).eval?.(
+        inputs,
+        node.attrs,
+        sizes,
+        sizes.map((own) => own.map(() => 0)),
+      ) ?? []
+    );
   }
   const { outputs } = interpret(
     {

@@ -144,7 +144,7 @@ void attend_block(const AttentionShape& shape, const Layout<Engine>& layout, con
 
   const std::int64_t count = std::min(layout.block, shape.sequence_q - begin);
   const std::int64_t used = round_up(count, kPanel);  // rows of the panels that have queries
-  visible_keys(shape, segments == nullptr ? nullptr : segments + sample * shape.sequence_q, begin, used, first, last);
+  visible_keys(shape, segments == nullptr ? nullptr : segments + sample * shape.sequence_kv, begin, used, first, last);
   const T* q_base = q + ((sample * shape.sequence_q + begin) * shape.heads + kv_head * group) * D;
   // Panel (row, head) has queries begin + row .. of query head kv_head * group + head.
   for (std::int64_t row = 0; row < used; row += kPanel)

@@ -9,7 +9,8 @@
 
 namespace ithaca::cpu {
 
-// Query i sees key j iff segments are equal, and j <= i if causal, and i - j < window if window > 0.
+// Query i stands at position p = i + query_offset among the keys, and sees key j iff segments are equal, and j <= p if
+// causal, and p - j < window if window > 0.
 // softcap > 0 replaces a score s by softcap * tanh(s / softcap) (Gemma 2). heads is a multiple of kv_heads;
 // query head h reads key head h / (heads / kv_heads).
 struct AttentionShape {
@@ -18,6 +19,7 @@ struct AttentionShape {
   std::int64_t window;
   float scale;
   float softcap;
+  std::int64_t query_offset = 0;
 };
 
 // Workspace, in bytes: the same on every machine, so that a plan made on one fits another. `threads` is
@@ -54,8 +56,8 @@ constexpr std::size_t attention_grad_workspace_bytes(const AttentionShape& shape
 }
 
 // q, out [batch, sequence_q, heads, head_dim]; k, v [batch, sequence_kv, kv_heads, head_dim];
-// segments i32[batch, sequence_q], non-decreasing along the sequence, or null for one document (it must be null
-// unless sequence_q equals sequence_kv); lse f32[batch, sequence_q, heads] = log of the sum of exp(score).
+// segments i32[batch, sequence_kv], non-decreasing along the sequence, or null for one document (unless it is null,
+// all queries stand among the keys); lse f32[batch, sequence_q, heads] = log of the sum of exp(score).
 // A query that sees no key gives 0 and an lse of -infinity.
 template <typename T>
 void attention(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments, T* out,

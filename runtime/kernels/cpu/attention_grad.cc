@@ -118,7 +118,7 @@ class KeyHeadGrad {
     q_ = arrays.q + query, out_ = arrays.out + query, d_out_ = arrays.d_out + query, dq_ = arrays.dq + query;
     k_ = arrays.k + key, v_ = arrays.v + key;
     lse_ = arrays.lse + sample * shape.sequence_q * shape.heads + kv_head * layout.group;
-    segments_ = arrays.segments == nullptr ? nullptr : arrays.segments + sample * shape.sequence_q;
+    segments_ = arrays.segments == nullptr ? nullptr : arrays.segments + sample * shape.sequence_kv;
   }
 
   std::int64_t blocks() const {

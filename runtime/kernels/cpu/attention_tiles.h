@@ -17,9 +17,9 @@ inline constexpr float kLn2 = 0.693147180559945309f;
 inline void check_shape(const AttentionShape& s, const std::int32_t* segments) {
   if (s.kv_heads <= 0 || s.heads % s.kv_heads != 0)
     fail("attention: ", s.heads, " query heads can't be shared evenly by ", s.kv_heads, " key heads");
-  if (segments != nullptr && s.sequence_q != s.sequence_kv)
-    fail("attention: segments need as many keys as queries, not ", s.sequence_q, " queries and ", s.sequence_kv,
-         " keys");
+  if (segments != nullptr && (s.query_offset < 0 || s.query_offset + s.sequence_q > s.sequence_kv))
+    fail("attention: ", s.sequence_q, " queries from position ", s.query_offset, " on don't stand among ",
+         s.sequence_kv, " keys");
   if (s.head_dim < 1 || s.head_dim > 256)
     fail("attention: heads of ", s.head_dim, " elements; 1 to 256 are supported");
   if (!(s.scale > 0.0f)) fail("attention: scale is ", s.scale, "; it must be positive");
@@ -52,26 +52,21 @@ class Cursor {
   std::byte* at_;
 };
 
-// Fills first[i], last[i] (inclusive) for queries begin + i, i < count, of one sample; queries beyond the sequence
-// repeat its last one. Both are non-decreasing. A query that sees nothing has first > last.
+// Fills first[i], last[i] (inclusive) for queries begin + i, i < count, of one sample; queries beyond the last one
+// repeat it. Both are non-decreasing. A query that sees nothing has first > last.
 inline void visible_keys(const AttentionShape& shape, const std::int32_t* segments, std::int64_t begin,
                          std::int64_t count, std::int32_t* first, std::int32_t* last) {
+  const std::int64_t keys = shape.sequence_kv;
   std::int64_t document = 0;
-  std::int64_t document_end = shape.sequence_kv;
-  const std::int64_t length = shape.sequence_q;
-  if (segments != nullptr) {
-    const std::int32_t segment = segments[std::min(begin, length - 1)];
-    document = std::lower_bound(segments, segments + length, segment) - segments;
-    document_end = std::upper_bound(segments, segments + length, segment) - segments;
-  }
+  std::int64_t document_end = segments == nullptr ? keys : 0;
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t query = std::min(begin + i, length - 1);
-    if (segments != nullptr && query >= document_end) {
-      document = document_end;
-      document_end = std::upper_bound(segments + document, segments + length, segments[document]) - segments;
+    const std::int64_t here = std::min(begin + i, shape.sequence_q - 1) + shape.query_offset;
+    if (segments != nullptr && here >= document_end) {
+      document = std::lower_bound(segments, segments + keys, segments[here]) - segments;
+      document_end = std::upper_bound(segments + document, segments + keys, segments[here]) - segments;
     }
-    const std::int64_t oldest = shape.window > 0 ? std::max(document, query - shape.window + 1) : document;
-    const std::int64_t newest = shape.causal ? std::min(query, document_end - 1) : document_end - 1;
+    const std::int64_t oldest = shape.window > 0 ? std::max(document, here - shape.window + 1) : document;
+    const std::int64_t newest = shape.causal ? std::min(here, document_end - 1) : document_end - 1;
     first[i] = static_cast<std::int32_t>(oldest);
     last[i] = static_cast<std::int32_t>(newest);
   }

@@ -6,21 +6,28 @@ import {
   args,
   type Kernels,
   type OwnKernel,
+  partOf,
   productShape,
   requireInPlace,
   sharedKernels,
 } from "../kernels.ts";
 
-function attentionShape(node: Node, mesh: Mesh): string {
-  const [batch, sequence, heads, width] = localSizes(node.operands[0].type, mesh);
-  const kvHeads = localSizes(node.operands[1].type, mesh)[2];
+/** AttentionShape: what workspaces depend on, and with the position of the rank's first query. */
+function attentionShape(node: Node, mesh: Mesh): { sizes: string; shape: string } {
+  const [{ type: q }, { type: k }] = node.operands;
+  const [batch, queries, heads, width] = localSizes(q, mesh);
+  const [, keys, kvHeads] = localSizes(k, mesh);
   const { causal, window, scale, softcap } = node.attrs as {
     causal: boolean;
     window: number;
     scale: number;
     softcap: number;
   };
-  return `{${args(batch, sequence, sequence, heads, kvHeads, width, causal, window, floatLiteral(scale), floatLiteral(softcap))}}`;
+  const options = args(causal, window, floatLiteral(scale), floatLiteral(softcap));
+  const sizes = args(batch, queries, keys, heads, kvHeads, width, options);
+  const { axes } = q.dims[1];
+  const offset = axes.length > 0 ? `, (${partOf(axes, mesh)}) * ${queries}` : "";
+  return { sizes: `{${sizes}}`, shape: `{${sizes}${offset}}` };
 }
 
 const ownKernels: Pick<Kernels, OwnKernel> = {
@@ -37,16 +44,16 @@ const ownKernels: Pick<Kernels, OwnKernel> = {
   },
   attention: {
     emit(node, { inputs, outputs, mesh, workspace, workspaceBytes, threads, call }) {
-      const shape = attentionShape(node, mesh);
-      const check = `static_assert(attention_workspace_bytes(${shape}, ${threads}) <= ${workspaceBytes});`;
+      const { sizes, shape } = attentionShape(node, mesh);
+      const check = `static_assert(attention_workspace_bytes(${sizes}, ${threads}) <= ${workspaceBytes});`;
       return `${check} ${call("attention", shape, ...inputs, ...outputs, workspace)}`;
     },
   },
   attention_grad: {
     emit(node, { inputs, outputs, mesh, workspace, workspaceBytes, threads, call }) {
-      const shape = attentionShape(node, mesh);
+      const { sizes, shape } = attentionShape(node, mesh);
       const type = `ithaca::DType::${node.operands[0].type.dtype}`;
-      const check = `static_assert(attention_grad_workspace_bytes(${shape}, ${threads}, ${type}) <= ${workspaceBytes});`;
+      const check = `static_assert(attention_grad_workspace_bytes(${sizes}, ${threads}, ${type}) <= ${workspaceBytes});`;
       return `${check} ${call("attention_grad", shape, ...inputs, ...outputs, workspace)}`;
     },
   },

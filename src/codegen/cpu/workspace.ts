@@ -16,7 +16,7 @@ const LONG_SEQUENCE = 16384;
 
 interface Heads {
   readonly batch: number;
-  readonly sequence: number;
+  readonly keys: number;
   readonly width: number;
   readonly keyHeads: number;
   /** Query heads of each key head. */
@@ -26,9 +26,9 @@ interface Heads {
 }
 
 function headsOf(node: Node, mesh: Mesh): Heads {
-  const [batch, sequence, heads, width] = localSizes(node.operands[0].type, mesh);
-  const keyHeads = localSizes(node.operands[1].type, mesh)[2];
-  return { batch, sequence, width, keyHeads, group: heads / keyHeads, depth: Math.ceil(width / 32) * 32 };
+  const [batch, , heads, width] = localSizes(node.operands[0].type, mesh);
+  const [, keys, keyHeads] = localSizes(node.operands[1].type, mesh);
+  return { batch, keys, width, keyHeads, group: heads / keyHeads, depth: Math.ceil(width / 32) * 32 };
 }
 
 /** `attention_workspace_bytes` of runtime/kernels/cpu/attention.h. */
@@ -40,13 +40,13 @@ export function attentionWorkspaceBytes(node: Node, mesh: Mesh, threads: number)
 
 /** `attention_grad_workspace_bytes`: blocks of each thread, and f32 sums of dk and dv for key heads under way. */
 export function attentionGradWorkspaceBytes(node: Node, mesh: Mesh, threads: number): number {
-  const { batch, sequence, width, keyHeads, depth } = headsOf(node, mesh);
+  const { batch, keys, width, keyHeads, depth } = headsOf(node, mesh);
   const isBf16 = node.operands[0].type.dtype === "bf16";
   const perThread = Math.max(2 * (1920 * depth + 2048), 2 ** 20) + 1920 * depth + 188416;
   const isUneven = (batch * keyHeads) % threads !== 0;
-  const isLong = threads > 1 && sequence >= LONG_SEQUENCE;
+  const isLong = threads > 1 && keys >= LONG_SEQUENCE;
   const slots = isLong ? (isBf16 ? 1 : 0) : isUneven || isBf16 ? threads : 0;
-  return threads * perThread + slots * Math.ceil((2 * sequence * width * 4) / 64) * 64;
+  return threads * perThread + slots * Math.ceil((2 * keys * width * 4) / 64) * 64;
 }
 
 export const workspaces: Workspaces = {

@@ -17,8 +17,14 @@ export interface AttentionAttrs {
 }
 
 const MASK_DOC =
+<<<<<<< HEAD
   "Query i sees key j where segments[i] = segments[j] unless `packed` is false, and with `causal` j <= i, and with `window` w > 0 also " +
   "i - j < w. `softcap` c > 0 replaces a score s by c tanh(s / c).";
+=======
+  "Query i sees key j where segments[i] = segments[j], and with `causal` j <= i, and with `window` w > 0 also " +
+  "i - j < w. `softcap` c > 0 replaces a score s by c tanh(s / c). Queries may be split over ranks, which know where " +
+  "their share begins; keys and segments may not.";
+>>>>>>> 3778d0c (passes: more ranks than heads share a sequence in a ring of groups; attention's queries may be split over ranks)
 
 const attrs = { causal: true, packed: true, window: 0, scale: 1, softcap: 0 };
 
@@ -47,10 +53,10 @@ export function visiblePairs(
   return (window * (window + 1)) / 2 + (length - window) * window;
 }
 
-/** Sizes that all attention ops share. */
+/** Sizes that all attention ops share; a rank may have fewer queries than keys. */
 function shapeOf(q: readonly number[], k: readonly number[]) {
-  const [batch, sequence, heads, width] = q;
-  return { batch, sequence, heads, width, kvHeads: k[2], group: heads / k[2] };
+  const [batch, queries, heads, width] = q;
+  return { batch, queries, keys: k[1], heads, width, kvHeads: k[2], group: heads / k[2] };
 }
 
 function checkOperands([q, k, v, segments]: readonly TensorType[]): void {
@@ -86,10 +92,14 @@ function checkOperands([q, k, v, segments]: readonly TensorType[]): void {
   }
 }
 
-/** Calls `visit` for every query row with the probabilities of the keys it sees (0 for the others). */
+/**
+ * Calls `visit` for every query row with the probabilities of the keys it sees (0 for the others). The first query
+ * stands at position `start` among the keys.
+ */
 function forEachRow(
   [q, k, segments]: readonly NDArray[],
   options: AttentionAttrs,
+  start: number,
   visit: (row: {
     b: number;
     i: number;
@@ -100,18 +110,18 @@ function forEachRow(
     lse: number;
   }) => void,
 ): void {
-  const { batch, sequence, heads, width, kvHeads, group } = shapeOf(q.sizes, k.sizes);
+  const { batch, queries, keys, heads, width, kvHeads, group } = shapeOf(q.sizes, k.sizes);
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
       const g = Math.floor(h / group);
-      for (let i = 0; i < sequence; i++) {
-        const scores = new Float64Array(sequence).fill(-Infinity);
-        const slope = new Float64Array(sequence).fill(1);
-        for (let j = 0; j < sequence; j++) {
-          if (!isVisible(i, j, segments.data, b * sequence, options)) continue;
+      for (let i = 0; i < queries; i++) {
+        const scores = new Float64Array(keys).fill(-Infinity);
+        const slope = new Float64Array(keys).fill(1);
+        for (let j = 0; j < keys; j++) {
+          if (!isVisible(start + i, j, segments.data, b * keys, options)) continue;
           let dot = 0;
-          const qAt = ((b * sequence + i) * heads + h) * width;
-          const kAt = ((b * sequence + j) * kvHeads + g) * width;
+          const qAt = ((b * queries + i) * heads + h) * width;
+          const kAt = ((b * keys + j) * kvHeads + g) * width;
           for (let d = 0; d < width; d++) dot += q.data[qAt + d] * k.data[kAt + d];
           const score = dot * options.scale;
           const capped = options.softcap > 0 ? Math.tanh(score / options.softcap) : 0;
@@ -140,7 +150,7 @@ export const attention = defineOp({
   operands: ["q", "k", "v", "segments"],
   results: ["out", "lse"],
   attrs,
-  sharding: "bs!(gr)d!, bs!gd!, bs!gd!, bs! -> bs(gr)d, bs(gr)",
+  sharding: "bq(gr)d!, bs!gd!, bs!gd!, bs! -> bq(gr)d, bq(gr)",
   infer: (types) => {
     checkOperands(types);
     return [tensor(types[0].dtype, sizesOf(types[0])), tensor("f32", sizesOf(types[0]).slice(0, 3))];
@@ -159,14 +169,14 @@ export const attention = defineOp({
     flops: 2 * pairFlops(types[0], options),
     bytes: bytesOf(types, results),
   }),
-  eval: ([q, k, v, segments], options, [sizes, lseSizes]) => {
+  eval: ([q, k, v, segments], options, [sizes, lseSizes], [[, start]]) => {
     const [out, logSums] = [zeros(sizes), zeros(lseSizes)];
-    const { sequence, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
-    forEachRow([q, k, segments], options, ({ b, i, h, g, p, lse }) => {
-      const row = (b * sequence + i) * heads + h;
+    const { queries, keys, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
+    forEachRow([q, k, segments], options, start, ({ b, i, h, g, p, lse }) => {
+      const row = (b * queries + i) * heads + h;
       logSums.data[row] = lse;
-      for (let j = 0; j < sequence; j++) {
-        const vAt = ((b * sequence + j) * kvHeads + g) * width;
+      for (let j = 0; j < keys; j++) {
+        const vAt = ((b * keys + j) * kvHeads + g) * width;
         for (let d = 0; d < width; d++) out.data[row * width + d] += p[j] * v.data[vAt + d];
       }
     });
@@ -180,7 +190,7 @@ export const attention_grad = defineOp({
   operands: ["q", "k", "v", "segments", "out", "lse", "dy"],
   results: ["dq", "dk", "dv"],
   attrs,
-  sharding: "bs!(gr)d!, bs!gd!, bs!gd!, bs!, bs!(gr)d!, bs!(gr), bs!(gr)d! -> bs(gr)d, bsgd, bsgd",
+  sharding: "bq(gr)d!, bs!gd!, bs!gd!, bs!, bq(gr)d!, bq(gr), bq(gr)d! -> bq(gr)d, bsgd, bsgd",
   infer: (types) => {
     checkOperands(types);
     return types.slice(0, 3).map((type) => tensor(type.dtype, sizesOf(type)));
@@ -190,15 +200,15 @@ export const attention_grad = defineOp({
     flops: 5 * pairFlops(types[0], options),
     bytes: bytesOf(types, results),
   }),
-  eval: ([q, k, v, segments, out, , dy], options, [qSizes, kSizes, vSizes]) => {
+  eval: ([q, k, v, segments, out, , dy], options, [qSizes, kSizes, vSizes], [[, start]]) => {
     const [dq, dk, dv] = [zeros(qSizes), zeros(kSizes), zeros(vSizes)];
-    const { sequence, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
-    forEachRow([q, k, segments], options, ({ b, i, h, g, p, slope }) => {
-      const qAt = ((b * sequence + i) * heads + h) * width;
+    const { queries, keys, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
+    forEachRow([q, k, segments], options, start, ({ b, i, h, g, p, slope }) => {
+      const qAt = ((b * queries + i) * heads + h) * width;
       let delta = 0;
       for (let d = 0; d < width; d++) delta += dy.data[qAt + d] * out.data[qAt + d];
-      for (let j = 0; j < sequence; j++) {
-        const kAt = ((b * sequence + j) * kvHeads + g) * width;
+      for (let j = 0; j < keys; j++) {
+        const kAt = ((b * keys + j) * kvHeads + g) * width;
         let dp = 0;
         for (let d = 0; d < width; d++) dp += dy.data[qAt + d] * v.data[kAt + d];
         const ds = p[j] * (dp - delta) * slope[j];

@@ -22,6 +22,11 @@ function degree(mesh: Mesh, axis: string): number {
 function without(type: TensorType, dim: number, axis: string): readonly Dim[] {
   if (!type.dims[dim]?.axes.includes(axis))
     throw new UserError(`dimension ${dim} is not split over "${axis}"`);
+  const minor = type.dims[dim].axes.at(-1);
+  if (minor !== axis)
+    throw new UserError(`dimension ${dim} is split over "${minor}" within "${axis}"`, {
+      remedy: `Its parts lie together only for "${minor}": move or drop that split first.`,
+    });
   return type.dims.map((own, i) =>
     i === dim ? { ...own, axes: own.axes.filter((name) => name !== axis) } : own,
   );

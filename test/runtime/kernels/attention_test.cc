@@ -29,12 +29,13 @@ Reference attend(const cpu::AttentionShape& s, const Array<T>& q, const Array<T>
         const std::int64_t qi = ((b * S + i) * H + h) * D;
         const auto key = [&](std::int64_t j) { return ((b * N + j) * G + h / (H / G)) * D; };
         double high = -INFINITY, sum = 0.0;
-        const std::int64_t begin = s.window > 0 ? std::max<std::int64_t>(0, i - s.window + 1) : 0;
-        const std::int64_t end = s.causal ? std::min(i + 1, N) : N;
+        const std::int64_t at = i + s.query_offset;
+        const std::int64_t begin = s.window > 0 ? std::max<std::int64_t>(0, at - s.window + 1) : 0;
+        const std::int64_t end = s.causal ? std::min(at + 1, N) : N;
         // Of key begin + n.
         std::vector<double> p(std::size_t(std::max<std::int64_t>(0, end - begin)), -INFINITY), slope(p.size(), 1.0);
         for (std::int64_t j = begin; j < end; ++j) {
-          if (!segments.empty() && segments[std::size_t(b * S + i)] != segments[std::size_t(b * S + j)]) continue;
+          if (!segments.empty() && segments[std::size_t(b * N + at)] != segments[std::size_t(b * N + j)]) continue;
           double score = 0.0;
           for (std::int64_t d = 0; d < D; ++d) score += q.at(qi + d) * k.at(key(j) + d);
           score *= double(s.scale);
@@ -85,8 +86,8 @@ void compare(const std::string& what, const cpu::AttentionShape& s, bool documen
   std::vector<std::int32_t> segments;
   if (documents)
     for (std::int64_t b = 0; b < s.batch; ++b)
-      for (std::int64_t i = 0; i < s.sequence_q; ++i)
-        segments.push_back(static_cast<std::int32_t>(i < 3 ? 0 : i * (3 + b) / s.sequence_q + 1));
+      for (std::int64_t i = 0; i < s.sequence_kv; ++i)
+        segments.push_back(static_cast<std::int32_t>(i < 3 ? 0 : i * (3 + b) / s.sequence_kv + 1));
   const Reference want = attend(s, q, k, v, segments, d_out);
   const int threads = omp_get_max_threads();
   const std::size_t bytes =
@@ -130,6 +131,15 @@ void all_masks() {
   run("documents 300, whole, 2/2 heads of 66", {2, 300, 300, 2, 2, 66, false, 0, 0, 0}, true);
   run("documents 600, window 100, 2/1 heads of 64", {2, 600, 600, 2, 1, 64, true, 100, 0, 0}, true);
   run("window 20 of 16400 (shared by keys), 2/1 heads of 8", {1, 16400, 16400, 2, 1, 8, true, 20, 0, 0}, false);
+  run("queries 100 to 199 of 300, 4/2 heads of 32", {1, 100, 300, 4, 2, 32, true, 0, 0, 0, 100}, false);
+  run("queries 270 to 399 of 400, window 70, 2/1 heads of 64", {2, 130, 400, 2, 1, 64, true, 70, 0, 0, 270}, false);
+  run("queries 0 to 76 of 231, documents", {2, 77, 231, 3, 3, 16, true, 0, 0, 0, 0}, true);
+  run("queries 77 to 153 of 231, documents", {2, 77, 231, 6, 2, 16, true, 0, 0, 0, 77}, true);
+  run("queries 500 to 599 of 600, documents, window 100", {1, 100, 600, 2, 1, 64, true, 100, 0, 0, 500}, true);
+  run("queries 40 to 59 of 200, documents, whole", {2, 20, 200, 2, 2, 24, false, 0, 0, 0, 40}, true);
+  run("queries 8200 to 8299 of 16400 (shared by keys)", {1, 100, 16400, 2, 1, 8, true, 20, 0, 0, 8200}, true);
+  run("queries in front of all keys", {1, 40, 100, 2, 1, 16, true, 0, 0, 0, -40}, false);
+  run("queries behind all keys, window 90", {1, 40, 100, 2, 1, 16, true, 90, 0, 0, 100}, false);
   run("softcap 3, 150, 2/1 heads of 32", {1, 150, 150, 2, 1, 32, true, 0, 0, 3.0f}, false);
 }
 
