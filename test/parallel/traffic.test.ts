@@ -108,6 +108,8 @@ describe("a run sends what its plan predicts", () => {
     { "parallel.sequence": 3, gradient_accumulation_steps: 2 },
     { "parallel.sequence": 2, "parallel.data": 2, micro_batch_size: 2, gradient_accumulation_steps: 2 },
     { "parallel.data": 3 },
+    // More ranks than the 6 heads allow: a mesh of ring 4 by sp 2.
+    { "parallel.sequence": 8, gradient_accumulation_steps: 2 },
   ];
   test.each(local)("%o", patient, async (changes) => {
     const { plan, sent } = await run(changes);
