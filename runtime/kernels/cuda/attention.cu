@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kThreads, DEPTH > 128 ? 1 : 2)
   const std::int64_t head = blockIdx.y, b = blockIdx.z, kv_head = head / (shape.heads / shape.kv_heads);
   const std::int64_t q_stride = shape.heads * head_dim, kv_stride = shape.kv_heads * head_dim;
   const std::int64_t kv_base = b * shape.sequence_kv * kv_stride + kv_head * head_dim;
-  const Mask mask{shape, segments == nullptr ? nullptr : segments + b * shape.sequence_q};
+  const Mask mask{shape, segments == nullptr ? nullptr : segments + b * shape.sequence_kv};
 
   load_tile<S::kQueries, DEPTH>(queries, q + (b * shape.sequence_q + first) * q_stride + head * head_dim, q_stride,
                                 shape.sequence_q - first, head_dim, wide);
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, DEPTH > 128 ? 1 : 2)
   for (int r = 0; r < R; ++r) {
     largest[r] = -INFINITY;
     total[r] = 0.0f;
-    own_segment[r] = mask.segment(first + thread_y() * R + r, shape.sequence_q);
+    own_segment[r] = mask.query_segment(first + thread_y() * R + r);
   }
 
   const Range range = mask.keys_of(first, S::kQueries);
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kThreads, DEPTH > 128 ? 1 : 2)
 #pragma unroll
     for (int c = 0; c < C; ++c) {
       const std::int64_t key = j + thread_x() + kSide * c;
-      const std::int32_t key_segment = mask.segment(key, shape.sequence_kv);
+      const std::int32_t key_segment = mask.key_segment(key);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         s[r][c] = score_of(shape, s[r][c]);

@@ -20,8 +20,8 @@ constexpr std::size_t attention_grad_workspace_bytes(const AttentionShape& shape
 }
 
 // q, out [batch, sequence_q, heads, head_dim]; k, v [batch, sequence_kv, kv_heads, head_dim];
-// segments i32[batch, sequence_q], non-decreasing along the sequence, or null for one document (it must be null
-// unless sequence_q equals sequence_kv); lse f32[batch, sequence_q, heads] = log of the sum of exp(score).
+// segments i32[batch, sequence_kv], non-decreasing along the sequence, or null for one document (unless it is null,
+// all queries stand among the keys); lse f32[batch, sequence_q, heads] = log of the sum of exp(score).
 // A query that sees no key gives 0 and an lse of -infinity.
 template <typename T>
 void attention(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments, T* out,

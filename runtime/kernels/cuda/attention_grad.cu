@@ -48,14 +48,14 @@ __device__ inline void score_grads(const Mask& mask, std::int64_t i, std::int64_
   const AttentionShape& shape = mask.shape;
   std::int32_t key_segments[C];
 #pragma unroll
-  for (int c = 0; c < C; ++c) key_segments[c] = mask.segment(j + thread_x() + kSide * c, shape.sequence_kv);
+  for (int c = 0; c < C; ++c) key_segments[c] = mask.key_segment(j + thread_x() + kSide * c);
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const std::int64_t query = i + thread_y() * R + r;
     const bool exists = query < shape.sequence_q;
     const float own_lse = exists ? lse[query * shape.heads + head] : 0.0f;
     const float own_delta = exists ? delta[query * shape.heads + head] : 0.0f;
-    const std::int32_t own_segment = mask.segment(query, shape.sequence_q);
+    const std::int32_t own_segment = mask.query_segment(query);
 #pragma unroll
     for (int c = 0; c < C; ++c) {
       const float score = score_of(shape, p[r][c]);
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads, DEPTH > 128 ? 1 : 2)
   const std::int64_t q_stride = shape.heads * head_dim, kv_stride = shape.kv_heads * head_dim;
   const std::int64_t kv_base = (b * shape.sequence_kv + first) * kv_stride + kv_head * head_dim;
   const std::int64_t row_base = b * shape.sequence_q;
-  const Mask mask{shape, in.segments == nullptr ? nullptr : in.segments + row_base};
+  const Mask mask{shape, in.segments == nullptr ? nullptr : in.segments + b * shape.sequence_kv};
 
   load_tile<kKeys, DEPTH>(keys, in.k + kv_base, kv_stride, shape.sequence_kv - first, head_dim, in.wide);
   load_tile<kKeys, DEPTH>(values, in.v + kv_base, kv_stride, shape.sequence_kv - first, head_dim, in.wide);
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, DEPTH > 128 ? 1 : 2) attention_grad_
   const std::int64_t q_stride = shape.heads * head_dim, kv_stride = shape.kv_heads * head_dim;
   const std::int64_t row_base = b * shape.sequence_q;
   const std::int64_t q_base = (row_base + first) * q_stride + head * head_dim;
-  const Mask mask{shape, in.segments == nullptr ? nullptr : in.segments + row_base};
+  const Mask mask{shape, in.segments == nullptr ? nullptr : in.segments + b * shape.sequence_kv};
 
   load_tile<kQueries, DEPTH>(queries, in.q + q_base, q_stride, shape.sequence_q - first, head_dim, in.wide);
   load_tile<kQueries, DEPTH>(d_outs, in.d_out + q_base, q_stride, shape.sequence_q - first, head_dim, in.wide);

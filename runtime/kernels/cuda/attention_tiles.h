@@ -46,14 +46,15 @@ __device__ inline std::int64_t lower_bound(const std::int32_t* numbers, std::int
   return begin;
 }
 
-// Which keys a query sees, for one row of the batch; `segments` may be null.
+// Which keys a query sees, for one row of the batch; `segments` are those of the keys, or null.
 struct Mask {
   const AttentionShape& shape;
   const std::int32_t* segments;
 
-  __device__ std::int32_t segment(std::int64_t i, std::int64_t n) const {
-    return segments != nullptr && i < n ? segments[i] : 0;
+  __device__ std::int32_t key_segment(std::int64_t j) const {
+    return segments != nullptr && j < shape.sequence_kv ? segments[j] : 0;
   }
+  __device__ std::int32_t query_segment(std::int64_t i) const { return key_segment(i + shape.query_offset); }
   __device__ bool sees(std::int64_t i, std::int64_t j, std::int32_t query_segment, std::int32_t key_segment) const {
     const std::int64_t p = i + shape.query_offset;
     return i < shape.sequence_q && j < shape.sequence_kv && query_segment == key_segment &&
@@ -65,8 +66,9 @@ struct Mask {
     if (last_i >= shape.sequence_q || last_j >= shape.sequence_kv) return false;
     if (shape.causal && last_j > i + shape.query_offset) return false;
     if (shape.window > 0 && last_i + shape.query_offset - j >= shape.window) return false;
-    return segments == nullptr || (segments[i] == segments[last_i] && segments[j] == segments[last_j] &&
-                                   segments[i] == segments[j]);
+    const std::int64_t p = i + shape.query_offset, last_p = last_i + shape.query_offset;
+    return segments == nullptr || (segments[p] == segments[last_p] && segments[j] == segments[last_j] &&
+                                   segments[p] == segments[j]);
   }
   // All keys that any of `queries` from i might see.
   __device__ Range keys_of(std::int64_t i, int queries) const {
@@ -74,7 +76,7 @@ struct Mask {
     Range keys{0, shape.sequence_kv};
     if (shape.causal) keys.end = smaller(keys.end, last + shape.query_offset + 1);
     if (shape.window > 0) keys.begin = larger(0, i + shape.query_offset - shape.window + 1);
-    return of_segments(keys, i, last);
+    return of_segments(keys, i + shape.query_offset, last + shape.query_offset, 0);
   }
   // All queries that might see any of `keys` from j.
   __device__ Range queries_of(std::int64_t j, int keys) const {
@@ -82,16 +84,17 @@ struct Mask {
     Range queries{0, shape.sequence_q};
     if (shape.causal) queries.begin = larger(0, j - shape.query_offset);
     if (shape.window > 0) queries.end = smaller(queries.end, last + shape.window - shape.query_offset);
-    return of_segments(queries, j, last);
+    return of_segments(queries, j, last, shape.query_offset);
   }
 
  private:
-  // Segments rise along the sequence, so that those of places [first, last] lie together.
-  __device__ Range of_segments(Range range, std::int64_t first, std::int64_t last) const {
+  // Segments rise along the keys, so that those of the keys [first, last] lie together. `range` counts from the key
+  // `offset` on.
+  __device__ Range of_segments(Range range, std::int64_t first, std::int64_t last, std::int64_t offset) const {
     if (segments == nullptr) return range;
-    const std::int64_t n = shape.sequence_q;
-    range.begin = larger(range.begin, lower_bound(segments, n, segments[first]));
-    range.end = smaller(range.end, lower_bound(segments, n, segments[last] + 1));
+    const std::int64_t n = shape.sequence_kv;
+    range.begin = larger(range.begin, lower_bound(segments, n, segments[first]) - offset);
+    range.end = smaller(range.end, lower_bound(segments, n, segments[last] + 1) - offset);
     return range;
   }
 };

@@ -8,6 +8,7 @@ import {
   type EmitContext,
   type Kernels,
   type OwnKernel,
+  partOf,
   productShape,
   requireInPlace,
   sharedKernels,
@@ -22,14 +23,19 @@ export function takesCudnn(node: Node, mesh: Mesh): boolean {
   const [q] = node.operands;
   const width = localSizes(q.type, mesh)[3];
   const isMaskTaken = causal || (window === 0 && !packed);
-  return q.type.dtype === "bf16" && isMaskTaken && softcap === 0 && width % 8 === 0 && width <= 128;
+  const isWhole = q.type.dims[1].axes.length === 0;
+  const isFit = softcap === 0 && width % 8 === 0 && width <= 128;
+  return q.type.dtype === "bf16" && isMaskTaken && isWhole && isFit;
 }
 
 function attentionShape(node: Node, mesh: Mesh): string {
   const [batch, queries, heads, width] = localSizes(node.operands[0].type, mesh);
   const [, keys, keyHeads] = localSizes(node.operands[1].type, mesh);
   const { causal, window, scale, softcap } = node.attrs as unknown as AttentionAttrs;
-  return `AttentionShape{${args(batch, queries, keys, heads, keyHeads, width, causal, window, floatLiteral(scale), floatLiteral(softcap))}}`;
+  const sizes = args(batch, queries, keys, heads, keyHeads, width, causal, window);
+  const { axes } = node.operands[0].type.dims[1];
+  const offset = axes.length > 0 ? [`(${partOf(axes, mesh)}) * ${queries}`] : [];
+  return `AttentionShape{${args(sizes, floatLiteral(scale), floatLiteral(softcap), ...offset)}}`;
 }
 
 function attend(node: Node, { inputs, outputs, mesh, workspace, workspaceBytes, call }: EmitContext): string {

@@ -17,14 +17,9 @@ export interface AttentionAttrs {
 }
 
 const MASK_DOC =
-<<<<<<< HEAD
-  "Query i sees key j where segments[i] = segments[j] unless `packed` is false, and with `causal` j <= i, and with `window` w > 0 also " +
-  "i - j < w. `softcap` c > 0 replaces a score s by c tanh(s / c).";
-=======
-  "Query i sees key j where segments[i] = segments[j], and with `causal` j <= i, and with `window` w > 0 also " +
-  "i - j < w. `softcap` c > 0 replaces a score s by c tanh(s / c). Queries may be split over ranks, which know where " +
-  "their share begins; keys and segments may not.";
->>>>>>> 3778d0c (passes: more ranks than heads share a sequence in a ring of groups; attention's queries may be split over ranks)
+  "Query i sees key j where segments[i] = segments[j] unless `packed` is false, and with `causal` j <= i, and with " +
+  "`window` w > 0 also i - j < w. `softcap` c > 0 replaces a score s by c tanh(s / c). Queries may be split over ranks, " +
+  "which know where their share begins; keys and segments may not.";
 
 const attrs = { causal: true, packed: true, window: 0, scale: 1, softcap: 0 };
 

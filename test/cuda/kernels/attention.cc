@@ -12,7 +12,8 @@ struct Case {
 };
 
 cpu::AttentionShape on_cpu(const cuda::AttentionShape& s) {
-  return {s.batch, s.sequence_q, s.sequence_kv, s.heads, s.kv_heads, s.head_dim, s.causal, s.window, s.scale, s.softcap};
+  return {s.batch,  s.sequence_q, s.sequence_kv, s.heads,   s.kv_heads,    s.head_dim,
+          s.causal, s.window,     s.scale,       s.softcap, s.query_offset};
 }
 
 std::string name_of(const cuda::AttentionShape& s) {
@@ -25,8 +26,8 @@ std::string name_of(const cuda::AttentionShape& s) {
 std::vector<std::int32_t> documents_of(const cuda::AttentionShape& s) {
   std::vector<std::int32_t> segments;
   for (std::int64_t b = 0; b < s.batch; ++b)
-    for (std::int64_t i = 0; i < s.sequence_q; ++i)
-      segments.push_back(static_cast<std::int32_t>((b + 3) * i * i / (s.sequence_q * s.sequence_q)));
+    for (std::int64_t i = 0; i < s.sequence_kv; ++i)
+      segments.push_back(static_cast<std::int32_t>((b + 3) * i * i / (s.sequence_kv * s.sequence_kv)));
   return segments;
 }
 
@@ -150,6 +151,9 @@ void test_attention_kernels() {
       {{1, 70, 70, 4, 1, 128, true, 0, 0.09f, 2.0f}, false},
       {{1, 97, 97, 2, 1, 256, true, 30, 0.0625f, 0.0f}, false},
       {{1, 67, 67, 1, 1, 6, true, 5, 0.4f, 0.0f}, false},
+      {{2, 50, 150, 2, 1, 16, true, 0, 0.25f, 0.0f, 100}, true},
+      {{1, 70, 140, 4, 2, 24, true, 30, 0.2f, 0.0f, 35}, true},
+      {{1, 66, 198, 1, 1, 32, false, 0, 0.2f, 0.0f, 0}, true},
   };
   for (const Case& each : cases) {
     both_ways<float>(each, 0);
