@@ -183,7 +183,7 @@ export const mine = definePass({
     const path = file("drops.ts", own("return rewrite(graph, { all_to_all: (node, { xs }) => xs });"));
     expect(await run(path, "ulysses; mine")).toBe(1);
     const complaint =
-      'after the pass "mine" the graph does not verify:\n  model.ts:7: %out.1: attention: q needs dimension s whole, but it is split over sp (laid-out)';
+      'after the pass "mine" the graph does not verify:\n  model.ts:7: %out.1: attention: k needs dimension s whole, but it is split over sp (laid-out)';
     expect(stderr).toContain(complaint);
     const replay = /ithaca (opt .*)/.exec(stderr)?.[1] as string;
     stderr = "";
