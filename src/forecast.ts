@@ -9,7 +9,7 @@ import type { Config } from "./config/load.ts";
 import type { ConfigValues } from "./config/schema.ts";
 import { parameterCount } from "./ir/flops.ts";
 import { recordOf } from "./ir/ops/index.ts";
-import type { Plan } from "./ir/plan.ts";
+import { type Plan, peak } from "./ir/plan.ts";
 import type { Rates } from "./passes/keep.ts";
 import { placeBest } from "./passes/plan-memory.ts";
 import { type Anatomy, anatomyOf, type Part } from "./plan/anatomy.ts";
@@ -84,17 +84,31 @@ interface Count {
   readonly hostAllowances: readonly Allowance[];
 }
 
-function countOf(plan: Plan, settings: Projection, isGpu: boolean): Count {
+/**
+ * Arenas are placed in full, but for what exceeds its limit before it is placed: where no arena could fit, its lower bound
+ * says so as well.
+ */
+function countOf(
+  plan: Plan,
+  settings: Projection,
+  isGpu: boolean,
+  limits: Limits = { device: null, host: null },
+): Count {
   const anatomy = anatomyOf(plan);
   const parts = projected(anatomy, settings);
   const isPlaced = parts === anatomy.parts && plan.deviceBytes > 0;
   const kinds = plan.steps.map(({ node }) => node.op).filter((op) => recordOf(op).sends !== undefined);
   const added = settings.zeroStage === 3 && settings.ranks > 1 ? ["all_gather", "reduce_scatter"] : [];
+  const arenaOf = (memory: "device" | "host"): number => {
+    if (isPlaced) return memory === "device" ? plan.deviceBytes : plan.hostBytes;
+    const { bytes } = peak({ buffers: parts, steps: plan.steps }, memory);
+    return bytes > (limits[memory] ?? Number.POSITIVE_INFINITY) ? bytes : placeBest(parts, memory).bytes;
+  };
   return {
     anatomy,
     parts,
-    deviceArena: isPlaced ? plan.deviceBytes : placeBest(parts, "device").bytes,
-    hostArena: isPlaced ? plan.hostBytes : placeBest(parts, "host").bytes,
+    deviceArena: arenaOf("device"),
+    hostArena: arenaOf("host"),
     allowances: isGpu ? allowancesFor([...kinds, ...added]) : [],
     hostAllowances: isGpu ? [hostAllowance] : [],
   };
@@ -211,7 +225,7 @@ export async function probe(asked: Config, machine: Machine | null, sequence: nu
     effort: "schedule",
     leastOnly: true,
     ...(machine && { rates: ratesOf(machine) }),
-    needs: (plan) => needsOf(countOf(plan, settings, machine !== null)),
+    needs: (plan) => needsOf(countOf(plan, settings, machine !== null, limits)),
   });
   const { deviceBytes, hostBytes } = trials[trials.length - 1];
   return { sequence, device: deviceBytes, host: hostBytes };
