@@ -83,7 +83,11 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
     throw new UserError(excess, { remedy: remedyFor(config) });
   }
   const clock = new Clock();
-  const emitting = { threads: config.threads, modelFlops: planned.modelFlops };
+  const emitting = {
+    threads: config.threads,
+    modelFlops: planned.modelFlops,
+    poison: process.env.ITHACA_POISON === "1",
+  };
   const emit = config.target === "cuda" ? emitCuda : emitCpu;
   const sources = plan ? emit(plan, emitting) : [];
   clock.lap("codegen");

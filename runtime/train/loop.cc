@@ -11,11 +11,15 @@
 #include "ithaca/checkpoint.h"
 #include "ithaca/error.h"
 #include "ithaca/executor.h"
+#include "ithaca/memory.h"
 #include "ithaca/metrics.h"
 
 namespace ithaca {
 
 namespace {
+
+// Taken before main(): what the libraries and the program itself need.
+const std::size_t kStartBytes = peak_resident_bytes();
 
 std::string snapshot_directory(const RunFile& run, std::int64_t step) {
   return run.output_dir + "/snapshots/step-" + std::to_string(step);
@@ -71,6 +75,7 @@ StepMetrics train_step(Executor& executor, const RunFile& run, const TokenData& 
   metrics.model_tflops = executor.spec().model_flops / metrics.step_time_s / 1e12;
   metrics.device_peak_bytes = executor.spec().device_bytes;
   metrics.host_peak_bytes = executor.spec().host_bytes;
+  metrics.process_peak_bytes = peak_resident_bytes() - kStartBytes;
   require_finite("loss", metrics.loss, metrics);
   if (metrics.grad_norm) require_finite("gradient norm", *metrics.grad_norm, metrics);
   return metrics;

@@ -1,4 +1,5 @@
 // The training binary: `train --run run.json`. Linked with one generated program; needs neither Node nor a network.
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -172,6 +173,8 @@ int run_main(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Libraries' scratch goes back to the system at once: kept in heaps that only grow it would add up to more than is planned.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   try {
     return run_main(argc, argv);
   } catch (const std::exception& error) {

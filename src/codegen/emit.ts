@@ -9,17 +9,20 @@ import nunjucks from "nunjucks";
 import type { Node } from "../ir/graph.ts";
 import type { OpName } from "../ir/ops/index.ts";
 import { type Lane, lanes, type Plan, printStep, type Slot, type Step } from "../ir/plan.ts";
-import { type DType, localBytes, sizesOf } from "../ir/type.ts";
+import { type DType, localBytes, type Memory, sizesOf } from "../ir/type.ts";
 import type { Source } from "./build.ts";
 import { type ElementwiseKernel, elementwiseKernel, floatLiteral } from "./elementwise.ts";
 import { Events, type Wait } from "./events.ts";
 import type { EmitContext, Kernel, Kernels } from "./kernels.ts";
+import { type Poison, poisonOf } from "./poison.ts";
 
 export interface EmitOptions {
   /** OpenMP threads per rank for which workspaces were planned. */
   readonly threads: number;
   /** FLOPs of the model in one optimizer step, all ranks: causal, without recompute. */
   readonly modelFlops: number;
+  /** A debug build: bytes of the arenas that belong to nobody hold NaN (see poison.ts). */
+  readonly poison?: boolean;
 }
 
 /** What a target adds to the shared view. */
@@ -37,6 +40,8 @@ export interface Dialect {
   call(lane: Lane, kernel: string, operands: readonly (string | number | boolean)[]): string;
   /** The collectives of a mesh axis for a step on `lane`. */
   comm(lane: Lane, axis: number): string;
+  /** The statement that fills bytes of an arena with NaN; absent where there is no such debug build. */
+  readonly fill?: (memory: Memory, offset: number, bytes: number) => string;
 }
 
 /** Calls per generated function: g++ needs time that grows faster than a function's length. */
@@ -141,7 +146,7 @@ function environment({ templates }: Dialect): nunjucks.Environment {
   return made;
 }
 
-function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops }: EmitOptions): ProgramView {
+function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops, poison }: EmitOptions): ProgramView {
   const constants = new Map<string, string>();
   const loops = new Map<string, ElementwiseKernel>();
   const events = new Events(plan);
@@ -160,6 +165,12 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops }: EmitOptio
       return (loops.get(key) as ElementwiseKernel).name;
     },
   };
+  const fills = poison ? poisonOf(plan) : new Map<number, Poison>();
+  const fill = (buffers: readonly number[] = []): string[] =>
+    buffers.flatMap((index) => {
+      const { memory, offset, bytes } = plan.buffers[index];
+      return dialect.fill ? [dialect.fill(memory, offset, bytes)] : [];
+    });
   const views = new Map<number, StepView>();
   for (const step of plan.steps) {
     const levels = dialect.lanesApart ? [step.loops.length] : [...step.loops.keys(), step.loops.length];
@@ -169,7 +180,13 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops }: EmitOptio
       index: step.index,
       lane: step.lane,
       waits: levels.flatMap((depth) => events.waits([step], depth)),
-      call: callOf(step, plan, dialect, context),
+      call: [
+        ...fill(fills.get(step.index)?.before),
+        callOf(step, plan, dialect, context),
+        ...fill(fills.get(step.index)?.after),
+      ]
+        .filter((statement) => statement !== "")
+        .join("\n  "),
       signals: levels.flatMap((depth) => events.signals([step], depth)),
     });
   }

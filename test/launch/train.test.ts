@@ -30,7 +30,7 @@ const fs = require("node:fs");
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const step = (n) => fs.appendFileSync(${JSON.stringify(join(folder, "metrics.jsonl"))}, JSON.stringify({
   step: n, loss: 7 - n, grad_norm: 1, learning_rate: 1e-3, tokens: 100, step_time_s: 0.5,
-  tokens_per_second: 20000, model_tflops: 0.1, device_peak_bytes: 1, host_peak_bytes: 0, bytes_sent: 0 }) + "\\n");
+  tokens_per_second: 20000, model_tflops: 0.1, device_peak_bytes: 1, host_peak_bytes: 0, process_peak_bytes: 1, bytes_sent: 0 }) + "\\n");
 (async () => { ${body} })();
 `,
   );

@@ -56,11 +56,12 @@ export async function runCompiled(
   target: TargetName = "cpu",
   plan = planFor(graph, threads, target),
   on: TargetName | BuildTarget = target,
+  poison = false,
 ): Promise<{ outputs: Map<string, Float64Array>; updates: Map<string, Float64Array> }> {
   const folder = mkdtempSync(join(tmpdir(), "ithaca-kernels-"));
   try {
     const emit = target === "cuda" ? emitCuda : emitCpu;
-    const built = await buildProgram(emit(plan, { threads, modelFlops: 0 }), folder, on);
+    const built = await buildProgram(emit(plan, { threads, modelFlops: 0, poison }), folder, on);
     const ranks = coordinatesOf(graph.mesh).length;
     const program = await openProgram(built.program, { threads, ranks });
     await program.load();

@@ -11,6 +11,8 @@ const dialect: Dialect = {
   lanesApart: true,
   openDevice: "nullptr",
   call: (_, kernel, operands) => `${kernel}(${operands.join(", ")});`,
+  fill: (memory, offset, bytes) =>
+    `std::memset(${memory === "device" ? "d" : "h"}.base + ${offset}, 0xff, ${bytes});`,
   comm: (_, axis) => `*rank.comms[${axis}]`,
 };
 
