@@ -3,6 +3,7 @@
  *
  *     npx tsx bench/max-sequence.ts [--only TEXT]     searches every row (or those whose name has TEXT) and prints it
  *     npx tsx bench/max-sequence.ts --write           also writes bench/results/max-sequence.json and docs/memory.md
+ *     npx tsx bench/max-sequence.ts --page            writes docs/memory.md from what is stored
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -213,7 +214,7 @@ These lengths are **planned, not measured**: \`ithaca plan --max-sequence\` plan
 longest sequence whose peaks fit a GPU and its share of a node's host memory. Nothing is left out of the count: weights, f32
 master weights, gradients, both moments of AdamW, activations, workspaces of cuBLASLt and cuDNN as the compiler reserves
 them, what is exchanged, and the allowances below. Each length is a multiple of 256 tokens a rank; half a percent more does
-not fit. The column ALST is what Arctic Long Sequence Training has published as trained (arXiv:2506.13996, and the
+not fit. What a plan can't know is whether every library takes tensors of so many elements: that needs the machine. The column ALST is what Arctic Long Sequence Training has published as trained (arXiv:2506.13996, and the
 \`max_length\` of its recipes). Step time is a roofline and TFLOP/s are of the model: causal, without recomputation. ALST's
 own count is of the full square and of recomputation: 2.67 times this one for long sequences.
 
@@ -224,7 +225,7 @@ As in the paper, every row has ZeRO-3, recomputed layers and the optimizer on th
 
 ${table(results.filter((own) => own.table === "ablation"))}
 
-The baseline is longer than the paper's because its logits are bf16, with sums in f32, and their gradient lies where they lay.
+The baseline is longer than the paper's because its logits are bf16, with sums in f32, and their gradient lies where they lay. The last row computes attention's forward a third time, which its step time shows.
 
 ## Machines and models
 
@@ -271,9 +272,18 @@ export function stored(): Result[] {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: "string" }, write: { type: "boolean", default: false } },
+    options: {
+      only: { type: "string" },
+      write: { type: "boolean", default: false },
+      page: { type: "boolean", default: false },
+    },
   });
   const { only, write } = values;
+  const path = fileURLToPath(new URL("../docs/memory.md", import.meta.url));
+  if (values.page) {
+    writeFileSync(path, page(stored()));
+    return;
+  }
   const results: Result[] = [];
   for (const row of rows.filter(({ name }) => only === undefined || name.includes(only))) {
     const begin = performance.now();
@@ -288,7 +298,7 @@ async function main(): Promise<void> {
   if (!write) return;
   if (only !== undefined) throw new Error("--write needs all rows");
   writeFileSync(store, `${JSON.stringify(results, null, 2)}\n`);
-  writeFileSync(fileURLToPath(new URL("../docs/memory.md", import.meta.url)), page(results));
+  writeFileSync(path, page(results));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
