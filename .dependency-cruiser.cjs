@@ -31,6 +31,7 @@ module.exports = {
     only("passes/", ["ir/"], "A pass sees the graph and nothing else."),
     only("codegen/", ["ir/"], "Codegen sees the plan and nothing else."),
     only("plan/", ["ir/", "passes/"], "What a plan needs is read off the plan."),
+    only("viewer/", ["ir/", "plan/"], "The page shows graphs and plans."),
     only("nn/", [], "What a definition imports stands alone."),
     only("models/", ["nn/"], "Shipped definitions are read as a user's own are."),
     only("frontend/", ["ir/", "nn/", "models/"], "The frontend ends at the graph."),

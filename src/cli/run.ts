@@ -12,6 +12,7 @@ import { optCommand } from "./opt.ts";
 import { explain } from "./output.ts";
 import { planCommand } from "./plan.ts";
 import { trainCommand } from "./train.ts";
+import { viewCommand } from "./view.ts";
 
 /** Runs `ithaca ARGS` and returns its exit code: 0, 1 for an error, 2 for wrong arguments, 130 after Ctrl-C. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
@@ -35,6 +36,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     planCommand(exit),
     irCommand(),
     optCommand(),
+    viewCommand(),
     doctorCommand(exit),
   ]) {
     command.copyInheritedSettings(program).showHelpAfterError(`(ithaca ${command.name()} --help says more)`);

@@ -144,3 +144,9 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
     entry(fuse, "last, since it hides ops from every pass that looks for them"),
   ];
 }
+
+/** What a pass of the pipeline does, in a sentence; "" for a name that is none. */
+export function passSummary(name: string): string {
+  const all = trainingPipeline({ ...DEFAULTS, packed: false });
+  return all.find(({ pass }) => pass.name === name)?.pass.summary ?? "";
+}
