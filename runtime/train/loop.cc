@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -13,6 +14,7 @@
 #include "ithaca/executor.h"
 #include "ithaca/memory.h"
 #include "ithaca/metrics.h"
+#include "ithaca/trace.h"
 
 namespace ithaca {
 
@@ -114,12 +116,20 @@ LoopResult train_rank(const RunFile& run, const ProgramSpec& spec, const TokenDa
     save_snapshot(executor, world, snapshot, progress);
     saved_step = progress.step;
   };
+  // The first step touches all memory for the first time: the second one is like those to come.
+  const std::int64_t traced = std::min(progress.step + 2, run.max_steps);
   while (progress.step < run.max_steps) {
     if (agree_to_stop(world, interrupts)) {
       if (run.snapshot_every > 0) save();
       return {true, progress.step, snapshot};
     }
+    const bool traces = !run.trace.empty() && progress.step + 1 == traced;
+    if (traces) executor.trace(true);
     const StepMetrics metrics = train_step(executor, run, data, progress);
+    if (traces) {
+      executor.trace(false);
+      write_trace(run.trace + "/rank-" + std::to_string(rank) + ".json", spec, rank, executor.traces());
+    }
     progress = {metrics.step, progress.samples + samples};
     if (file) file->append(metrics);
     if (rank == 0 && show_progress) show(metrics, run.max_steps);

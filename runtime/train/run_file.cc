@@ -118,6 +118,7 @@ RunFile read_run_file(const std::string& path) {
   run.snapshot_every = keys.whole("snapshot_every", 0, 0);
   run.resume = keys.text("resume", "");
   run.save_final = keys.yes("save_final", true);
+  run.trace = keys.text("trace", "");
   run.threads = keys.count("threads");
   run.ranks = keys.count("ranks");
   run.timeout_s = keys.whole("timeout_s", 0, 30);

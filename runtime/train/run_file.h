@@ -22,6 +22,7 @@ struct RunFile {
   std::int64_t snapshot_every = 0;  // steps; 0 for no snapshots
   std::string resume;               // a snapshot's directory, or ""
   bool save_final = true;
+  std::string trace;                // a folder for rank-N.json, a trace of the second step; "" for none
   int threads = 1;  // OpenMP threads of each rank
   int ranks = 1;
   std::int64_t timeout_s = 0;  // after which a rank without a sign of life ends the run; 0: never

@@ -4,17 +4,23 @@ import { PassThrough } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
+import { UserError } from "../ir/error.ts";
 import { type OuterJob, outerJob, requireFitting } from "../launch/outer-job.ts";
 import { duration } from "../launch/progress.ts";
 import { train } from "../launch/train.ts";
 import { type ConfigOptions, configCommand, type Exit, print, printJson, report } from "./output.ts";
 
+interface TrainCommandOptions extends ConfigOptions {
+  readonly profile: boolean;
+}
+
 /** What goes wrong in every process of a job, the first one says: the others give it the time to. */
 const afterFirstMs = 2000;
 
 export function trainCommand(exit: Exit): Command {
-  return configCommand("train", "train a model; compiles first if something changed").action(
-    async (file: string, options: ConfigOptions) => {
+  return configCommand("train", "train a model; compiles first if something changed")
+    .option("--profile", "write what ran when in the second optimizer step to output_dir/trace.json", false)
+    .action(async (file: string, options: TrainCommandOptions) => {
       const job = outerJob();
       if (job === null || job.rank === 0) return trainAndTell(file, options, job, exit);
       try {
@@ -23,18 +29,23 @@ export function trainCommand(exit: Exit): Command {
         await sleep(afterFirstMs);
         throw error;
       }
-    },
-  );
+    });
 }
 
 async function trainAndTell(
   file: string,
-  { set, json }: ConfigOptions,
+  { set, json, profile }: TrainCommandOptions,
   job: OuterJob | null,
   exit: Exit,
 ): Promise<void> {
   const begin = performance.now();
   const config = loadConfig(file, set);
+  if (profile && config.target === "cuda") {
+    throw new UserError("steps on a GPU are not timed yet", {
+      location: "--profile",
+      remedy: "Use NVIDIA's nsys, or profile with target: cpu.",
+    });
+  }
   if (job) requireFitting(job, config);
   const { compileConfig } = await import("../compile.ts");
   const compiled = await compileConfig(config);
@@ -42,6 +53,7 @@ async function trainAndTell(
     report,
     lines: json ? process.stderr : process.stdout,
     job,
+    profile,
   });
   exit(exitCode);
   const seconds = (performance.now() - begin) / 1000;

@@ -27,6 +27,8 @@ export interface RunFile {
   readonly snapshot_every: number;
   readonly resume: string | null;
   readonly save_final: boolean;
+  /** A folder for rank-N.json, the trace of a step; null for none. */
+  readonly trace: string | null;
   readonly threads: number;
   readonly ranks: number;
   readonly comm: "local" | "mpi" | "nccl";
@@ -40,6 +42,7 @@ export async function runFile(
   model: Model,
   data: PreparedData,
   build: string,
+  trace: string | null = null,
 ): Promise<RunFile> {
   let configJson = model.configFile;
   if (configJson === null) {
@@ -63,6 +66,7 @@ export async function runFile(
     snapshot_every: config.snapshot_every,
     resume: config.resume,
     save_final: true,
+    trace,
     threads: config.threads,
     ranks: config.parallel.sequence * config.parallel.data,
     comm: config.parallel.comm,

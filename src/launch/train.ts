@@ -12,6 +12,7 @@ import { UserError } from "../ir/error.ts";
 import type { OuterJob } from "./outer-job.ts";
 import { runBinary, type Start, type TrainResult } from "./run-binary.ts";
 import { runFile, vocabularySize } from "./run-file.ts";
+import { beginProfile, endProfile, profileFiles } from "./trace.ts";
 
 export interface TrainOptions {
   /** Told what takes time before the first step. */
@@ -20,6 +21,8 @@ export interface TrainOptions {
   readonly lines: NodeJS.WritableStream;
   /** The job that this process is part of. */
   readonly job?: OuterJob | null;
+  /** Whether a trace of the second step is written to output_dir/trace.json. */
+  readonly profile?: boolean;
 }
 
 /** Trains what `compiled` describes. Everything is written under `config.output_dir`. Throws UserError, BuildError. */
@@ -36,8 +39,15 @@ export async function train(
   const data = await prepareData(config, vocabularySize(model), percent("reading the text", options.report));
   const program = await buildProgram(compiled.sources, build, config.target, options.report, comm);
   const path = join(build, "run.json");
-  await writeWhole(path, `${JSON.stringify(await runFile(config, model, data, build), null, 2)}\n`);
-  return runBinary(program.train, path, config, { ...options, start: startOf(config, options.job ?? null) });
+  const profile = options.profile ? profileFiles(config.output_dir) : null;
+  if (profile) beginProfile(profile);
+  const run = await runFile(config, model, data, build, profile?.folder ?? null);
+  await writeWhole(path, `${JSON.stringify(run, null, 2)}\n`);
+  const start = startOf(config, options.job ?? null);
+  const result = await runBinary(program.train, path, config, { ...options, start });
+  const trace = profile && endProfile(profile);
+  if (trace) options.report(`${trace} has the times of one step, for ithaca view --trace or Perfetto`);
+  return result;
 }
 
 /** A job of torchrun's has no say: its first process runs all ranks. */

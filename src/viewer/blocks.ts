@@ -13,18 +13,15 @@ export function blocksOf(graph: Graph): ViewBlock[] {
   const blocks: { title: string; phase: Phase; times: number; nodes: Node[] }[] = [];
   for (const { node, layer, phase } of placed(graph)) {
     const last = blocks.at(-1);
-    if (node.op === "repeat") {
+    // What is recomputed as one is still the layer's own nodes.
+    const nodes = node.op === "checkpoint" && node.body ? node.body.nodes : [node];
+    if (node.op === "repeat" && node.body) {
       const times = node.attrs.times as number;
-      blocks.push({
-        title: `${layer || "body"} x ${times}`,
-        phase,
-        times,
-        nodes: [...(node.body?.nodes ?? [])],
-      });
+      blocks.push({ title: layer || "body", phase, times, nodes: [...node.body.nodes] });
     } else if (last && last.title === layer && last.phase === phase) {
-      last.nodes.push(node);
+      last.nodes.push(...nodes);
     } else {
-      blocks.push({ title: layer, phase, times: 1, nodes: [node] });
+      blocks.push({ title: layer, phase, times: 1, nodes: [...nodes] });
     }
   }
   return folded(blocks.map((block) => ({ ...block, nodes: block.nodes.map(viewNode) })));

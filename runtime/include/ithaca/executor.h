@@ -58,6 +58,10 @@ class Executor {
   // Whether its steps run on processors of the host.
   bool runs_on_host() const { return device_->is_host_memory(); }
 
+  // Whether the lanes record when their steps run, from the next step on. Only where the host runs the steps.
+  void trace(bool on);
+  const std::vector<LaneTrace>& traces() const { return traces_; }
+
   const ProgramSpec& spec() const { return spec_; }
   const Mesh& mesh() const { return mesh_; }
   int rank() const { return rank_; }
@@ -104,6 +108,7 @@ class Executor {
   std::unique_ptr<Device> device_;
   std::vector<std::unique_ptr<std::byte[]>> mirrors_;  // inputs and outputs of a device of its own, by tensor
   std::vector<Event> events_;
+  std::vector<LaneTrace> traces_;
   std::vector<std::unique_ptr<LaneState>> lanes_;
   std::atomic<bool> failed_{false};
   std::atomic<bool> stepping_{false};

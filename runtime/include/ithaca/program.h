@@ -10,11 +10,12 @@
 #include "ithaca/device.h"
 #include "ithaca/dtype.h"
 #include "ithaca/lane.h"
+#include "ithaca/trace.h"
 
 namespace ithaca {
 
 // Raised whenever a struct below changes; a program built for another number is refused.
-inline constexpr std::uint32_t kProgramAbi = 2;
+inline constexpr std::uint32_t kProgramAbi = 3;
 
 enum class Memory : std::uint8_t { device, host };
 enum class Role : std::uint8_t { input, parameter, state, output };
@@ -55,6 +56,16 @@ struct Rank {
   int threads;         // OpenMP threads that the compute lane may use
   std::atomic<int>* current_step;  // generated code stores the step it is about to run
   void* context;       // Device::context()
+  LaneTrace* trace = nullptr;  // where the lane records when its steps run; nullptr: nowhere
+
+  // Around the call of a step, behind its waits.
+  void begin(int step) {
+    current_step->store(step, std::memory_order_relaxed);
+    if (trace) trace->begin(step);
+  }
+  void end() {
+    if (trace) trace->end();
+  }
 };
 
 struct LaneSpec {

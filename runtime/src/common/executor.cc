@@ -82,6 +82,11 @@ Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<s
 
 Executor::~Executor() = default;
 
+void Executor::trace(bool on) {
+  traces_.resize(lanes_.size());
+  for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i]->rank.trace = on ? &traces_[i] : nullptr;
+}
+
 void Executor::step() {
   begin_step();
   finish_step();

@@ -17,7 +17,7 @@ const MOST_OPEN = 80;
 
 export function GraphLook({ data, stage, onStage, pick, onPick }: GraphProps) {
   const { blocks } = data.stages[stage];
-  const firstLayer = blocks.findIndex(({ title, nodes }) => /layers/.test(title) && nodes.length <= MOST_OPEN);
+  const firstLayer = blocks.findIndex(({ title, nodes }) => /layers\.|^layer/.test(title) && nodes.length <= MOST_OPEN);
   const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
   const keyOf = (index: number) => `${stage} ${index}`;
   const holds = (block: ViewBlock) =>
@@ -46,20 +46,30 @@ export function GraphLook({ data, stage, onStage, pick, onPick }: GraphProps) {
             <small>
               {block.phase}, {block.nodes.length} nodes,{" "}
               {flopsText(block.nodes.reduce((total, { flops }) => total + flops, 0))}
-              {["comm", "offload"].map((kind) => {
-                const count = block.nodes.filter(({ op }) => kindOfOp(op) === kind).length;
-                return count > 0 ? (
-                  <span key={kind}>
-                    , <i class={`dot ${kind}`} /> {count} {kind === "comm" ? "collectives" : "copies"}
-                  </span>
-                ) : null;
-              })}
+              <Moves block={block} kind="comm" word={["collective", "collectives"]} />
+              <Moves block={block} kind="offload" word={["copy", "copies"]} />
             </small>
           </button>
           {isOpen(block, index) && <Drawing block={block} pick={pick} onPick={onPick} />}
         </article>
       ))}
     </section>
+  );
+}
+
+interface MovesProps {
+  readonly block: ViewBlock;
+  readonly kind: string;
+  readonly word: readonly [one: string, many: string];
+}
+
+function Moves({ block, kind, word: [one, many] }: MovesProps) {
+  const count = block.nodes.filter(({ op }) => kindOfOp(op) === kind).length;
+  if (count === 0) return null;
+  return (
+    <span>
+      , <i class={`dot ${kind}`} /> {count} {count === 1 ? one : many}
+    </span>
   );
 }
 

@@ -1,0 +1,41 @@
+// Spans as the events of a Chrome trace.
+#include "ithaca/trace.h"
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "ithaca/file.h"
+#include "ithaca/program.h"
+
+namespace ithaca {
+
+void write_trace(const std::string& path, const ProgramSpec& spec, int rank, const std::vector<LaneTrace>& lanes) {
+  using nlohmann::json;
+  std::int64_t start = std::numeric_limits<std::int64_t>::max();
+  for (const LaneTrace& lane : lanes) {
+    if (!lane.spans().empty()) start = std::min(start, lane.spans().front().begin_ns);
+  }
+  const auto microseconds = [](std::int64_t ns) { return static_cast<double>(ns) / 1e3; };
+  json events = json::array();
+  const auto name = [&](const char* what, std::size_t lane, const std::string& is) {
+    events.push_back({{"ph", "M"}, {"name", what}, {"pid", rank}, {"tid", lane}, {"args", {{"name", is}}}});
+  };
+  name("process_name", 0, "rank " + std::to_string(rank));
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    name("thread_name", i, spec.lanes[i].name);
+    for (const auto& [step, begin_ns, end_ns] : lanes[i].spans()) {
+      events.push_back({{"ph", "X"},
+                        {"name", spec.steps[step].name},
+                        {"cat", spec.lanes[i].name},
+                        {"pid", rank},
+                        {"tid", i},
+                        {"ts", microseconds(begin_ns - start)},
+                        {"dur", microseconds(end_ns - begin_ns)},
+                        {"args", {{"step", step}}}});
+    }
+  }
+  write_text(path, json{{"displayTimeUnit", "ms"}, {"traceEvents", events}}.dump() + "\n");
+}
+
+}  // namespace ithaca
