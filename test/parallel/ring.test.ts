@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { findMpi } from "../../src/codegen/toolchain.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { factorMesh } from "../../src/passes/factor-mesh.ts";
@@ -13,6 +14,8 @@ import { distance, oneStep, smallModel, writeTokens } from "../support/one-step.
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-ring-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const mpi = await findMpi();
 
 /** A graph of one attention over 1024 tokens. */
 function attention(heads: number, keyHeads: number, ranks: number, attrs = ""): Graph {
@@ -96,5 +99,48 @@ describe("a compiled step on more ranks than heads gives one rank's loss and gra
     expect(apart.loss).toBeLessThan(most.loss);
     expect(apart.gradNorm).toBeLessThan(most.gradNorm);
     expect(apart.gradient, apart.worst).toBeLessThan(most.gradient);
+  });
+
+  const variants: readonly [string, Readonly<Record<string, unknown>>, string?][] = [
+    ["layers computed again", { memory: { activation_checkpointing: "layer" } }],
+    ["all but attention computed again", { memory: { activation_checkpointing: "attention", tiled_mlp: 3 } }],
+    ...(mpi ? [["processes", {}, "mpi"] as [string, Record<string, unknown>, string]] : []),
+  ];
+  test.each(variants)("2 heads on 4 by 2: %s", { timeout: 240_000 }, async (_, changes, comm = "local") => {
+    const run = (parallel: object, micro: number, more: object) =>
+      oneStep({
+        model: smallModel({ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8 }),
+        data: writeTokens(scratch, tokens, documents),
+        sequence_length: 50,
+        micro_batch_size: micro,
+        parallel,
+        ...more,
+      });
+    const alone = await run({ sequence: 1 }, 2, {});
+    const own = await run({ sequence: 4, data: 2, comm }, 1, changes);
+    const apart = distance(own, alone);
+    expect(apart.loss).toBeLessThan(most.loss);
+    expect(apart.gradNorm).toBeLessThan(most.gradNorm);
+    expect(apart.gradient, apart.worst).toBeLessThan(most.gradient);
+  });
+
+  test("in bf16 within its rounding", { timeout: 240_000 }, async () => {
+    const run = (sequence: number) =>
+      oneStep({
+        model: smallModel({
+          num_attention_heads: 2,
+          num_key_value_heads: 1,
+          head_dim: 8,
+          initializer_range: 0.1,
+        }),
+        data: writeTokens(scratch, tokens, documents),
+        sequence_length: 50,
+        precision: "bf16",
+        parallel: { sequence },
+      });
+    const apart = distance(await run(4), await run(1));
+    expect(apart.loss).toBeLessThan(2 ** -9);
+    expect(apart.gradNorm).toBeLessThan(2 ** -7);
+    expect(apart.gradient, apart.worst).toBeLessThan(2 ** -5);
   });
 });
