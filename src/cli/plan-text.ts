@@ -3,7 +3,7 @@ import type { Config } from "../config/load.ts";
 import { grouped } from "../config/values.ts";
 import { reasonsOf } from "../explain.ts";
 import type { Forecast } from "../forecast.ts";
-import { printBytes } from "../ir/plan.ts";
+import { bytesSent, printBytes, totalBytesSent } from "../ir/plan.ts";
 import { reportKinds } from "../plan/anatomy.ts";
 import { columnsOf, sparkline } from "../plan/chart.ts";
 import type { MemoryReport } from "../plan/report.ts";
@@ -32,6 +32,7 @@ export function planText(config: Config, forecast: Forecast, explains: boolean):
     ...aliveTable(forecast),
     "",
     ...timelineLines(forecast),
+    ...section("Sent by each rank in a step", sentRows(forecast)),
     ...section(
       "By formula, since no pass does it yet",
       assumptions.map(({ setting, says }) => [setting, says]),
@@ -47,6 +48,14 @@ export function planText(config: Config, forecast: Forecast, explains: boolean):
         )
       : []),
   ].join("\n");
+}
+
+function sentRows({ planned }: Forecast): [string, string][] {
+  const kinds = [...bytesSent(planned.plan)].map(([kind, bytes]): [string, string] => [
+    kind,
+    printBytes(bytes),
+  ]);
+  return kinds.length > 1 ? [...kinds, ["in all", printBytes(totalBytesSent(planned.plan))]] : kinds;
 }
 
 function headline(config: Config, { machine, ranks, planned }: Forecast): string {

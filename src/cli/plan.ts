@@ -6,6 +6,7 @@ import { parseBytes, parseCount } from "../config/values.ts";
 import type { Forecast } from "../forecast.ts";
 import { UserError } from "../ir/error.ts";
 import { suggestion } from "../ir/nearest.ts";
+import { bytesSent } from "../ir/plan.ts";
 import { columnsOf } from "../plan/chart.ts";
 import { type Machine, machineNames, machineOf } from "../plan/machines.ts";
 import { type Found, longestSequence } from "../plan/search.ts";
@@ -140,6 +141,7 @@ async function jsonOf(
     model_tflops: planned.modelFlops / stepSeconds / 1e12,
     model_flops: planned.modelFlops,
     ...(found && { max_sequence_length: found.sequence, limited_by: found.limitedBy, probes: found.probes }),
+    bytes_sent: Object.fromEntries(bytesSent(planned.plan)),
     by_kind: device.byKind,
     unused_bytes: device.gapBytes,
     host_by_kind: host.byKind,

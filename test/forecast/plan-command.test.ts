@@ -35,6 +35,8 @@ describe("--json", () => {
     for (const key of ["device_peak_bytes", "host_peak_bytes", "step_time_s", "model_tflops"])
       expect(answer[key], key).toBeGreaterThan(0);
     expect(Object.keys(answer.by_kind)).toEqual(reportKinds);
+    expect(Object.keys(answer.bytes_sent).sort()).toEqual(["all_gather", "all_reduce", "all_to_all"]);
+    expect(answer.bytes_sent.all_to_all).toBeGreaterThan(0);
     expect(answer).not.toHaveProperty("max_sequence_length");
     expect(answer.device_limit_bytes).toBe(Math.floor(79.1 * 2 ** 30));
     expect(answer.host_limit_bytes).toBe(1.9e12 / 2);
