@@ -7,6 +7,7 @@ import { parse } from "../ir/parse.ts";
 import { print as printGraph } from "../ir/print.ts";
 import { printComplaint, verify } from "../ir/verify.ts";
 import { builtinPasses, type KnownPass, parsePasses, withPasses } from "../passes/arrange.ts";
+import { numbersKept } from "../passes/check.ts";
 import { heldBy, runPipeline } from "../passes/run.ts";
 import { printStats, statsOf } from "../passes/stats.ts";
 import { lineDiff } from "./diff.ts";
@@ -34,6 +35,7 @@ export function optCommand(): Command {
       (file: string, all: readonly string[]) => [...all, file],
       [] as readonly string[],
     )
+    .option("--check", "run the graph before and after each pass on small random inputs and compare", false)
     .option("--diff", "print what the passes changed instead of the graph", false)
     .option("--stats", "print time, ops, bytes and FLOPs of each pass on standard error", false)
     .option("--dump <dir>", "write the graph after each pass there")
@@ -45,6 +47,7 @@ export function optCommand(): Command {
       const write = options.dump === undefined ? undefined : dumper(resolve(options.dump));
       const stages = runPipeline(graph, entries, {
         established: heldBy(graph, entries),
+        ...(options.check && { compare: numbersKept({ report }) }),
         ...(write && { onStage: write }),
       });
       const text = printGraph(stages[stages.length - 1].graph);

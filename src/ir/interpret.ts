@@ -22,14 +22,32 @@ export interface InterpretResult {
 /** One array per rank; a single one when the graph is run whole. */
 type Shares = readonly NDArray[];
 
+/**
+ * Called for every value of a node as it is made, with every rank's share (one array where the graph is run whole). `path`
+ * leads through the bodies it is in: `h.1[0]/q` is %q of the first run of the loop that gives %h.1.
+ */
+export type Watch = (path: string, value: Value, shares: readonly NDArray[], node: Node) => void;
+
 interface Run {
   readonly mesh: Mesh;
   readonly ranks: readonly (ReadonlyMap<string, number> | null)[];
+  readonly watch: Watch | undefined;
+  readonly path: string;
 }
 
-/** Runs `graph` on global arrays by parameter name; `byRank` runs every rank on its share and puts the results together. */
-export function interpret(graph: Graph, arrays: Arrays, { byRank = false } = {}): InterpretResult {
-  const run: Run = { mesh: graph.mesh, ranks: byRank ? coordinatesOf(graph.mesh) : [null] };
+interface InterpretOptions {
+  /** Runs every rank on its share and puts the results together. */
+  readonly byRank?: boolean;
+  readonly watch?: Watch;
+}
+
+/** Runs `graph` on global arrays by parameter name. */
+export function interpret(
+  graph: Graph,
+  arrays: Arrays,
+  { byRank = false, watch }: InterpretOptions = {},
+): InterpretResult {
+  const run: Run = { mesh: graph.mesh, ranks: byRank ? coordinatesOf(graph.mesh) : [null], watch, path: "" };
   const env = new Map<Value, Shares>();
   for (const { value } of graph.params) {
     const whole = arrays.get(value.name);
@@ -75,7 +93,9 @@ export function wholeOf(shares: readonly NDArray[], type: TensorType, mesh: Mesh
 const withTimes = (type: TensorType, sizes: readonly number[]): number[] =>
   type.times === null ? [...sizes] : [type.times, ...sizes];
 
-function split(whole: NDArray, type: TensorType, { mesh, ranks }: Run): Shares {
+type Ranks = Pick<Run, "mesh" | "ranks">;
+
+function split(whole: NDArray, type: TensorType, { mesh, ranks }: Ranks): Shares {
   return ranks.map((rank) => {
     if (!rank) return whole;
     const start = startOf(type, mesh, rank);
@@ -85,7 +105,7 @@ function split(whole: NDArray, type: TensorType, { mesh, ranks }: Run): Shares {
   });
 }
 
-function join(shares: Shares, type: TensorType, { mesh, ranks }: Run): NDArray {
+function join(shares: Shares, type: TensorType, { mesh, ranks }: Ranks): NDArray {
   if (!ranks[0]) return shares[0];
   const whole = zeros(withTimes(type, sizesOf(type)));
   const owned = new Set([...type.partial, ...type.dims.flatMap((dim) => dim.axes)]);
@@ -104,8 +124,14 @@ function runNodes(nodes: readonly Node[], env: Map<Value, Shares>, run: Run): vo
     const results = runNode(node, operands, run);
     node.results.forEach((result, i) => {
       env.set(result, results[i]);
+      run.watch?.(`${run.path}${result.name}`, result, results[i], node);
     });
   }
+}
+
+/** The run of a node's body for the `i`th time. */
+function inside(node: Node, i: number, run: Run): Run {
+  return run.watch ? { ...run, path: `${run.path}${node.results[0]?.name ?? node.op}[${i}]/` } : run;
 }
 
 function runRegion(region: Region, operands: readonly Shares[], run: Run): Shares[] {
@@ -143,7 +169,7 @@ function localAttrs(node: Node, mesh: Mesh): Node["attrs"] {
 }
 
 function runBody(node: Node, body: Region, operands: readonly Shares[], run: Run): readonly Shares[] {
-  if (node.op === "fused" || node.op === "checkpoint") return runRegion(body, operands, run);
+  if (node.op === "fused" || node.op === "checkpoint") return runRegion(body, operands, inside(node, 0, run));
   if (node.op === "repeat") return runRepeat(node, body, operands, run);
   return runTile(node, body, operands, run);
 }
@@ -164,7 +190,7 @@ function runRepeat(node: Node, body: Region, operands: readonly Shares[], run: R
       .map((shares, at) =>
         node.operands[at + carry].type.times === null ? shares : shares.map((share) => member(share, i)),
       );
-    carried = runRegion(body, [...carried, ...others], run);
+    carried = runRegion(body, [...carried, ...others], inside(node, i, run));
   }
   return carried;
 }
@@ -194,7 +220,7 @@ function runTile(node: Node, body: Region, operands: readonly Shares[], run: Run
         return slice(all, startAt(sizes, dim, i * step), sizes);
       });
     });
-    runRegion(region, parts, run).forEach((shares, r) => {
+    runRegion(region, parts, inside(node, i, run)).forEach((shares, r) => {
       const dim = glue[r];
       const [whole, part] = [node.results[r].type, body.returns[r].type];
       shares.forEach((own, rank) => {

@@ -167,9 +167,10 @@ export function layoutComplaints(text: string, types: readonly TensorType[]): La
   return collect(parseRule(text), types).complaints;
 }
 
-/** One dimension as a rule sees it: its letter (the first of a group), how many letters it has, whether it must be whole. */
+/** One dimension as a rule sees it: its letter (the first of a group), all of them, how many, whether it must be whole. */
 export interface LetterDim {
   readonly letter: string;
+  readonly letters: readonly string[];
   readonly group: number;
   readonly whole: boolean;
 }
@@ -182,7 +183,14 @@ export function letters(
 ): { operands: LetterDim[][]; results: LetterDim[][] } {
   const rule = parseRule(text);
   const of = (dims: readonly TermDim[]) =>
-    dims.map((dim): LetterDim => ({ letter: dim.letters[0], group: dim.letters.length, whole: dim.whole }));
+    dims.map(
+      ({ letters: own, whole }): LetterDim => ({
+        letter: own[0],
+        letters: own,
+        group: own.length,
+        whole,
+      }),
+    );
   const operands = termsOf(
     rule,
     types.map((type) => type.dims.length),

@@ -24,6 +24,16 @@ export type Gradients = (Value | null)[];
 type Widen<T> = T extends number ? number : T extends boolean ? boolean : T extends string ? string : T;
 export type Widened<A> = { readonly [K in keyof A]: Widen<A[K]> };
 
+/** Sizes of the operands and results of one use of an op, as they are to be and as they were. */
+export interface Resizing {
+  readonly operands: readonly (readonly number[])[];
+  readonly results: readonly (readonly number[])[];
+  readonly before: {
+    readonly operands: readonly (readonly number[])[];
+    readonly results: readonly (readonly number[])[];
+  };
+}
+
 export interface OpDefinition<
   N extends readonly string[] = readonly string[],
   A extends Attrs = Attrs,
@@ -51,6 +61,13 @@ export interface OpDefinition<
   readonly elementwise?: boolean;
   /** Pairs [result, operand]: the kernel may write this result over that operand, element by element. */
   readonly overwrites?: readonly (readonly [number, number])[];
+  /**
+   * Attributes that are sizes, for operands and results of other sizes than before: what makes a graph small enough to be
+   * run by hand. Left out where no attribute is one.
+   */
+  readonly resize?: (attrs: Widened<A>, change: Resizing) => Partial<Widened<A>>;
+  /** Dimensions [operand, dimension] whose sizes keep their ratio though the sharding rule doesn't tie them. */
+  readonly ties?: readonly (readonly [operand: number, dim: number])[];
   /** Global sizes and element types of the results. Throws a UserError when the operands don't fit. */
   infer(
     types: readonly TensorType[],

@@ -14,9 +14,11 @@
  * norm is that of the mean gradient, before clipping. Weight decay acts on parameters of two or more dimensions.
  * With clipping, every gradient waits for the last one; without, each can be used and forgotten at once.
  */
+import type { NDArray } from "../ir/array.ts";
 import { Builder, building } from "../ir/build.ts";
 import { UserError } from "../ir/error.ts";
 import type { Graph, Update, Value } from "../ir/graph.ts";
+import type { Arrays, InterpretResult } from "../ir/interpret.ts";
 import { ops } from "../ir/ops/index.ts";
 import { tensor } from "../ir/type.ts";
 import { definePass } from "./pass.ts";
@@ -36,7 +38,49 @@ export const optimizer = definePass({
     const builder = Builder.continuing(graph);
     return building(builder, () => append(graph, builder, options));
   },
+
+  reference,
 });
+
+/** torch.optim.AdamW and clip_grad_norm_ as their documentation writes them, element by element. */
+function reference(
+  { outputs }: InterpretResult,
+  arrays: Arrays,
+  graph: Graph,
+  { beta1, beta2, epsilon, weight_decay, max_grad_norm }: Options,
+): InterpretResult {
+  const of = (name: string) => (outputs.get(name) ?? arrays.get(name)) as NDArray;
+  const number = (name: string): number => of(name).data[0];
+  const scalar = (value: number): NDArray => ({ sizes: [], data: Float64Array.of(value) });
+  const tokens = number("loss_count");
+  const weights = graph.params.filter(({ role }) => role === "param").map(({ value }) => value);
+  const means = weights.map(({ name }) => of(`d.${name}`).data.map((d) => d / tokens));
+  const norm = Math.sqrt(means.reduce((sum, own) => sum + own.reduce((total, d) => total + d * d, 0), 0));
+  const clip = max_grad_norm > 0 ? Math.min(1, max_grad_norm / (norm + NORM_EPSILON)) : 1;
+  const [rate, step] = [number("learning_rate"), number("step")];
+  const updates = weights.flatMap(({ name, type }, i): [string, NDArray][] => {
+    const { sizes, data } = of(name);
+    const decay = type.dims.length >= 2 ? weight_decay : 0;
+    const m = of(`adamw.m.${name}`).data.map((old, at) => beta1 * old + (1 - beta1) * clip * means[i][at]);
+    const v = of(`adamw.v.${name}`).data.map(
+      (old, at) => beta2 * old + (1 - beta2) * (clip * means[i][at]) ** 2,
+    );
+    const w = data.map((old, at) => {
+      const [m_hat, v_hat] = [m[at] / (1 - beta1 ** step), v[at] / (1 - beta2 ** step)];
+      return old - rate * decay * old - (rate * m_hat) / (Math.sqrt(v_hat) + epsilon);
+    });
+    return [
+      [name, { sizes, data: w }],
+      [`adamw.m.${name}`, { sizes, data: m }],
+      [`adamw.v.${name}`, { sizes, data: v }],
+    ];
+  });
+  const totals = { loss: number("loss_sum") / tokens, grad_norm: norm, tokens };
+  return {
+    outputs: new Map(Object.entries(totals).map(([name, value]) => [name, scalar(value)])),
+    updates: new Map(updates),
+  };
+}
 
 function output(graph: Graph, name: string): Value {
   const found = graph.outputs.find((own) => own.name === name);

@@ -1,5 +1,6 @@
 /** @file What a pass is: a record with a pure function from graph to graph, what it promises and what it needs. */
 import type { AttrValue, Graph } from "../ir/graph.ts";
+import type { Arrays, InterpretResult } from "../ir/interpret.ts";
 import type { Widened } from "../ir/op.ts";
 import type { PropertyName } from "../ir/verify.ts";
 
@@ -21,6 +22,16 @@ export interface Pass<O extends PassOptions = PassOptions> {
   readonly options: O;
   /** Returns `graph` itself when there was nothing to do. */
   run(graph: Graph, options: Widened<O>): Graph;
+  /**
+   * What the graph afterwards computes, from what `graph` computes on the same `arrays`: only for a pass that changes
+   * what a program gives back. `--check` holds it to that; without it, results of one name must stay what they are.
+   */
+  readonly reference?: (
+    results: InterpretResult,
+    arrays: Arrays,
+    graph: Graph,
+    options: Widened<O>,
+  ) => InterpretResult;
 }
 
 /** Checks nothing; gives the literal types of the options to `run`. */

@@ -3,7 +3,7 @@ import { type NDArray, zeros } from "../array.ts";
 import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
-import type { Gradients } from "../op.ts";
+import type { Gradients, Resizing } from "../op.ts";
 import { sizesOf, type TensorType, tensor } from "../type.ts";
 import { bytesOf } from "./cost.ts";
 
@@ -131,6 +131,20 @@ function forEachRow(
   }
 }
 
+/** Queries may be a part of the sequence, keys another. */
+const QUERIES_AND_KEYS = [
+  [0, 1],
+  [1, 1],
+] as const;
+
+/** A window that hid something still does, and one that hid nothing still doesn't. */
+function resizedWindow({ window }: { readonly window: number }, { operands, before }: Resizing) {
+  const [now, was] = [operands[0][1], before.operands[0][1]];
+  if (window === 0 || now === was) return {};
+  if (window >= was) return { window: Math.max(window - was, 0) + now };
+  return { window: Math.min(Math.max(Math.round((window * now) / was), 2), Math.max(now - 1, 1)) };
+}
+
 /** FLOPs of one product of scores' size, counting only visible pairs. */
 function pairFlops(q: TensorType, options: AttentionAttrs): number {
   const [batch, sequence, heads, width] = sizesOf(q);
@@ -146,6 +160,8 @@ export const attention = defineOp({
   results: ["out", "lse"],
   attrs,
   sharding: "bq(gr)d!, bs!gd!, bs!gd!, bs! -> bq(gr)d, bq(gr)",
+  resize: resizedWindow,
+  ties: QUERIES_AND_KEYS,
   infer: (types) => {
     checkOperands(types);
     return [tensor(types[0].dtype, sizesOf(types[0])), tensor("f32", sizesOf(types[0]).slice(0, 3))];
@@ -186,6 +202,8 @@ export const attention_grad = defineOp({
   results: ["dq", "dk", "dv"],
   attrs,
   sharding: "bq(gr)d!, bs!gd!, bs!gd!, bs!, bq(gr)d!, bq(gr), bq(gr)d! -> bq(gr)d, bsgd, bsgd",
+  resize: resizedWindow,
+  ties: QUERIES_AND_KEYS,
   infer: (types) => {
     checkOperands(types);
     return types.slice(0, 3).map((type) => tensor(type.dtype, sizesOf(type)));

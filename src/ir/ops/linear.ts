@@ -146,6 +146,7 @@ export const embedding_grad = defineOp({
   attrs: { vocabulary: 1 },
   sharding: "..., ...n -> vn",
   infer: ([, dy], { vocabulary }) => [tensor("f32", [vocabulary, dy.dims[dy.dims.length - 1].size])],
+  resize: (_attrs, { results: [[vocabulary]] }) => ({ vocabulary }),
   gradient: null,
   cost: (types, _attrs, results) => ({ flops: elements(types[1]), bytes: bytesOf(types, results) }),
   eval: ([ids, dy], _attrs, [sizes]) => {

@@ -69,6 +69,7 @@ export const rope_table = defineOp({
     const table = tensor("f32", [...sizesOf(positions), head_dim / 2]);
     return [table, table];
   },
+  resize: (_attrs, { results: [table] }) => ({ head_dim: 2 * (table.at(-1) as number) }),
   gradient: (): Gradients => [null],
   cost: (types, _attrs, results) => ({ flops: 20 * elements(results[0]), bytes: bytesOf(types, results) }),
   eval: ([positions], attrs, [sizes]) => {
@@ -93,6 +94,10 @@ export const rope = defineOp({
   operands: ["x", "cos", "sin"],
   attrs: { inverse: false },
   sharding: "...hd!, ...r!, ...r! -> ...hd",
+  ties: [
+    [0, -1],
+    [1, -1],
+  ],
   overwrites: [[0, 0]],
   infer: ([x, cos]) => {
     const sizes = sizesOf(x);

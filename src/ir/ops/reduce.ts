@@ -61,6 +61,7 @@ export const broadcast = defineOp({
     }
     return [tensor(x.dtype, sizes)];
   },
+  resize: (_attrs, { results: [sizes] }) => ({ sizes }),
   gradient: ({ attrs: { dims }, grads: [dy] }): Gradients => [sum(dy as Value, { dims })],
   cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
   eval: ([x], { dims }, [sizes]) => {

@@ -19,6 +19,7 @@ export const constant = defineOp({
     if (partial !== "" && value !== 0) throw new UserError("a constant that is a partial sum must be 0");
     return [{ ...tensor(dtypeOf(dtype), dims), partial: partial === "" ? [] : partial.split(".") }];
   },
+  resize: (_attrs, { results: [sizes] }) => ({ dims: sizes }),
   gradient: (): Gradients => [],
   cost: (types, _attrs, results) => ({ flops: 0, bytes: bytesOf(types, results) }),
   eval: (_arrays, { value }, [sizes]) => [generate(sizes, () => value)],
@@ -41,6 +42,7 @@ export const split_heads = defineOp({
     }
     return [tensor(x.dtype, [...sizes.slice(0, -1), heads, width / heads])];
   },
+  resize: (_attrs, { results: [sizes] }) => ({ heads: sizes.at(-2) as number }),
   gradient: ({ grads: [dy] }): Gradients => [merge_heads(dy as Value)],
   cost: () => ({ flops: 0, bytes: 0 }),
   eval: ([x], _attrs, [sizes]) => [reshape(x, sizes)],
@@ -127,6 +129,10 @@ export const slice = defineOp({
       ),
     ];
   },
+  resize: ({ dim, start }, { operands: [x], results: [y], before }) => ({
+    start: (start * x[dim]) / before.operands[0][dim],
+    length: y[dim],
+  }),
   gradient: ({ operands: [x], attrs: { dim, start }, grads: [dy] }): Gradients => [
     pad(dy as Value, { dim, start, size: sizesOf(x.type)[dim] }),
   ],
@@ -159,6 +165,10 @@ export const pad = defineOp({
       ),
     ];
   },
+  resize: ({ dim, start }, { results: [y], before }) => ({
+    start: (start * y[dim]) / before.results[0][dim],
+    size: y[dim],
+  }),
   gradient: ({ operands: [x], attrs: { dim, start }, grads: [dy] }): Gradients => [
     slice(dy as Value, { dim, start, length: sizesOf(x.type)[dim] }),
   ],
