@@ -85,8 +85,22 @@ class Shrinker {
         }
       }
     }
+    // A gradient is as large as what it belongs to.
+    for (const { params, outputs, mesh } of graphs) {
+      const gradients = new Map(outputs.map(({ name, value }) => [name, value]));
+      for (const { value } of params) {
+        const gradient = gradients.get(`d.${value.name}`);
+        if (gradient) this.#alike(value, gradient, mesh);
+      }
+    }
     const families = graphs.map(({ params }) => params.filter(({ value }) => value.type.times !== null));
     for (const { value } of families.flat()) {
+      // Unrolled elsewhere, its members are as large as it says.
+      const { name, type } = value;
+      for (let i = 0; i < (type.times ?? 0) && name.includes("*"); i++) {
+        const member = seen.get(name.replace("*", String(i)));
+        if (member) this.#alike(value, member.value, member.mesh);
+      }
       const everywhere = graphs.every(({ params }) =>
         params.some((own) => own.value.name === value.name && own.value.type.times === value.type.times),
       );

@@ -141,6 +141,7 @@ function checkNodes(
     }
     if (node.body) checkRegion(node.body, mesh, complain);
     checkTypes(node, mesh, complain);
+    checkMemory(node, complain);
     for (const result of node.results) {
       define(scope, result, node.loc, complain);
       checkLayout(result, node.loc, mesh, complain);
@@ -180,6 +181,19 @@ function checkTypes(node: Node, mesh: Mesh, complain: Parameters<Check>[1]): voi
         node.loc,
         `is ${printType(result.type)}, but ${node.op} gives ${printType(types[i])}`,
       );
+    }
+  });
+}
+
+/** Copies go from one memory to the other; what computes has its operands where its results are. */
+function checkMemory({ op, operands, results, loc }: Node, complain: Parameters<Check>[1]): void {
+  const record = recordOf(op);
+  if (record.sharding === "moves" || record.sharding === "body") return;
+  const isOnDevice = results.some(({ type }) => type.memory === "device");
+  operands.forEach(({ name, type }, i) => {
+    if (isOnDevice && type.memory === "host") {
+      const operand = (record.operands[i] ?? record.operands.at(-1) ?? "").replace("...", "");
+      complain(results[0].name, loc, `${op}: ${operand} is in host memory, and %${name} was not reloaded`);
     }
   });
 }

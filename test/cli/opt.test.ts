@@ -179,6 +179,24 @@ export const mine = definePass({
     expect(parse(before).nodes).toHaveLength(4);
   });
 
+  test("that change the numbers are named by --check, with the first value that differs and its line", async () => {
+    const right =
+      "return rewrite(graph, { attention: (node, { q, k, v, segments }) => ops.attention(q, k, v, segments, node.attrs) });";
+    const path = file("mask.ts", own(right.replace("node.attrs", "{ ...node.attrs, causal: false }")));
+    const args = ["opt", graph, "--load", path, "--passes", "ulysses; mine", "--check"];
+    expect(await runCommandLine(args)).toBe(1);
+    expect(stderr).toMatch(/^ulysses: 1 results bit for bit, and rank by rank on 2 ranks\n/);
+    expect(stderr).toContain('the pass "mine" changed the numbers: output out at [0, 0, 0, 0] is ');
+    expect(stderr).toMatch(
+      /The first value that differs is %out\.1: .*\n {2}model\.ts:7: %out\.1, %out\.lse = attention/,
+    );
+    expect(stderr).toMatch(/before-mine\.ir --load \S+ --passes mine --check\n/);
+    stderr = "";
+    file("mask.ts", own(right));
+    expect(await runCommandLine(args)).toBe(0);
+    expect(stderr).toContain("mine: 1 results bit for bit, and rank by rank on 2 ranks");
+  });
+
   test("that break a property are named, and replayed alone they break it again", async () => {
     const path = file("drops.ts", own("return rewrite(graph, { all_to_all: (node, { xs }) => xs });"));
     expect(await run(path, "ulysses; mine")).toBe(1);
