@@ -65,7 +65,7 @@ const mistakes: readonly [string, string, (graph: Graph) => Graph, RegExp][] = [
     "drop-all-to-all",
     "ulysses",
     (graph) => rewrite(graph, { all_to_all: (_node, { xs }) => xs }),
-    /does not verify:\n {2}model\.ts:3: .*attention: q needs dimension s whole, but it is split over sp \(laid-out\)/,
+    /does not verify:\n {2}model\.ts:3: .*attention: [qk] needs dimension s whole, but it is split over sp \(laid-out\)/,
   ],
   [
     "swap-operands",
