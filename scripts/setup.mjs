@@ -46,6 +46,15 @@ export const hostPackages = [
   },
 ];
 
+/** @type {SystemPackage[]} */
+export const browserPackages = [
+  {
+    apt: "chromium",
+    what: "the browser that the viewer is tested in",
+    isThere: () => succeeds("chromium", ["--version"]),
+  },
+];
+
 /**
  * Installs what is missing; says what it does, and nothing if all is there. Ends the process with 1 where it can't.
  * @param {SystemPackage[]} morePackages

@@ -3,9 +3,9 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { hostPackages, mpiPackages, root, setUp } from "./setup.mjs";
+import { browserPackages, hostPackages, mpiPackages, root, setUp } from "./setup.mjs";
 
-setUp([...mpiPackages, ...hostPackages]);
+setUp([...mpiPackages, ...hostPackages, ...browserPackages]);
 
 const bin = (/** @type {string} */ name) => join(root, "node_modules/.bin", name);
 const folder = mkdtempSync(join(tmpdir(), "ithaca-test-"));

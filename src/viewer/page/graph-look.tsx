@@ -1,7 +1,7 @@
 /** @file The graph after a pass, a block a layer; a block that is opened is laid out as a graph. */
 import dagre from "@dagrejs/dagre";
 import { useMemo, useState } from "preact/hooks";
-import type { ViewBlock, ViewData } from "../view-data.ts";
+import type { ViewBlock, ViewData, ViewNode } from "../view-data.ts";
 import { flopsText, kindOfOp, type Pick } from "./pick.ts";
 
 interface GraphProps {
@@ -83,8 +83,11 @@ interface Laid {
   readonly edges: readonly { readonly path: string; readonly label: string; readonly x: number; readonly y: number }[];
 }
 
-/** Layered drawing (Sugiyama et al. 1981) of a block. Weights and what comes from other blocks are not drawn. */
-function layOut({ nodes }: ViewBlock): Laid {
+/** Casts of weights stand beside every product and say nothing about the flow. */
+const isOfWeight = ({ op, operands }: ViewNode): boolean => op === "cast" && /\.(weight|bias)$/.test(operands[0] ?? "");
+
+/** Layered drawing (Sugiyama et al. 1981). Weights and what comes from other blocks are not drawn. */
+function layOut(nodes: readonly ViewNode[]): Laid {
   const graph = new dagre.graphlib.Graph({ multigraph: true });
   graph.setGraph({ rankdir: "TB", nodesep: 14, ranksep: 34, marginx: 12, marginy: 12 });
   graph.setDefaultEdgeLabel(() => ({}));
@@ -100,7 +103,7 @@ function layOut({ nodes }: ViewBlock): Laid {
       const from = makers.get(name);
       if (from === undefined || from === index) continue;
       const label = types.get(name) ?? "";
-      graph.setEdge(String(from), String(index), { label, width: label.length * 5, height: 10 }, name);
+      graph.setEdge(String(from), String(index), { label, width: label.length * 3, height: 10 }, name);
     }
   });
   dagre.layout(graph);
@@ -121,7 +124,8 @@ function layOut({ nodes }: ViewBlock): Laid {
 }
 
 function Drawing({ block, pick, onPick }: { block: ViewBlock; pick: Pick | null; onPick: (pick: Pick) => void }) {
-  const laid = useMemo(() => layOut(block), [block]);
+  const nodes = useMemo(() => block.nodes.filter((node) => !isOfWeight(node)), [block]);
+  const laid = useMemo(() => layOut(nodes), [nodes]);
   return (
     <div class="drawing">
       <svg width={laid.width} height={laid.height} role="img" aria-label={block.title}>
@@ -139,7 +143,7 @@ function Drawing({ block, pick, onPick }: { block: ViewBlock; pick: Pick | null;
           </g>
         ))}
         {laid.nodes.map(({ x, y, width, index }) => {
-          const { op, attrs, results, loc } = block.nodes[index];
+          const { op, attrs, results, loc } = nodes[index];
           const name = results[0]?.name ?? "";
           return (
             <g
