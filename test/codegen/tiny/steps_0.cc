@@ -8,8 +8,9 @@ void compute_0(Rank& rank, [[maybe_unused]] const Turn& turn) {
   [[maybe_unused]] const View h{rank.host};
 
   // 0 compute %h@1536 = fused %x@0, %scale@256 : f32[1, 4, 8] ; m.ts:1
-  rank.current_step->store(0, std::memory_order_relaxed);
+  rank.begin(0);
   elementwise_0(d.f32(0), d.f32(256), d.f32(1536), 4, 8);
+  rank.end();
   rank.events[0].signal();
 }
 
@@ -18,8 +19,9 @@ void compute_1(Rank& rank, [[maybe_unused]] const Turn& turn) {
   [[maybe_unused]] const View h{rank.host};
 
   // 1 compute x2 %c@1280+128 = matmul %h@1536+64, %w@512 transpose_b=true : f32[1, 2, 16] ; m.ts:3
-  rank.current_step->store(1, std::memory_order_relaxed);
+  rank.begin(1);
   matmul(d.f32(1536 + turn[0] * 64), d.f32(512), d.f32(1280 + turn[0] * 128), 2, 16, 8, false, true, false);
+  rank.end();
 }
 
 void compute_2(Rank& rank, [[maybe_unused]] const Turn& turn) {
@@ -28,12 +30,14 @@ void compute_2(Rank& rank, [[maybe_unused]] const Turn& turn) {
 
   // 3 compute %s@1792 = sum %y@1280 dims=[0, 1] : f32[16] waits 2 ; m.ts:5
   rank.events[1].wait(1);
-  rank.current_step->store(3, std::memory_order_relaxed);
+  rank.begin(3);
   sum_rows(d.f32(1280), d.f32(1792), 4, 16, d.f32(1536));
+  rank.end();
 
   // 4 compute %m.1@1024 = add %m@1024, %s@1792 : f32[16]
-  rank.current_step->store(4, std::memory_order_relaxed);
+  rank.begin(4);
   elementwise_1(d.f32(1024), d.f32(1792), d.f32(1024), 1, 16);
+  rank.end();
 }
 
 void to_host_3(Rank& rank, [[maybe_unused]] const Turn& turn) {
@@ -42,8 +46,9 @@ void to_host_3(Rank& rank, [[maybe_unused]] const Turn& turn) {
 
   // 2 to_host %kept@0 = offload %h@1536 : f32<host>[1, 4, 8] waits 0 ; m.ts:4
   rank.events[0].wait(1);
-  rank.current_step->store(2, std::memory_order_relaxed);
+  rank.begin(2);
   copy_bytes(d.f32(1536), h.f32(0), 128);
+  rank.end();
   rank.events[1].signal();
 }
 
