@@ -7,17 +7,16 @@
  * with what the process had resident; and at the first row's length the distance of its loss and of every gradient from the
  * first row's. Prints a table in Markdown. Exits with 1 where a gradient is farther off than rounding.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import { parseArgs } from "node:util";
-import { compileConfig, planConfig } from "../src/compile.ts";
-import { type Config, parseConfig } from "../src/config/load.ts";
+import { planConfig } from "../src/compile.ts";
+import type { Config } from "../src/config/load.ts";
 import { printBytes } from "../src/ir/plan.ts";
-import { train } from "../src/launch/train.ts";
 import { distance, type OneStep, oneStep } from "../test/support/one-step.ts";
 import { random } from "../test/support/random.ts";
+import { configFrom, runOnce, writeModel, writeTokens } from "./run-once.ts";
 
 const { values: args } = parseArgs({
   options: {
@@ -55,12 +54,6 @@ const rows: readonly { readonly name: string; readonly adds: (tiles: number) => 
 ];
 
 const folder = mkdtempSync(join(tmpdir(), "ithaca-longest-"));
-const shape = {
-  ...{ architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu", rms_norm_eps: 1e-5 },
-  ...{ hidden_size: 128, intermediate_size: 512, num_hidden_layers: 8, head_dim: 16, rope_theta: 10000 },
-  ...{ num_attention_heads: 8, num_key_value_heads: 4, vocab_size: 8192, tie_word_embeddings: true },
-};
-
 function settingsOf(row: number, length: number) {
   const tiles = Math.ceil(length / TILE);
   const memory: Settings = Object.assign(
@@ -75,12 +68,9 @@ function settingsOf(row: number, length: number) {
 }
 
 function configOf(row: number, length: number, output = "run"): Config {
-  const values = {
-    ...settingsOf(row, length),
-    ...{ max_steps: 1, learning_rate: 1e-4, output_dir: join(folder, output) },
-  };
-  const limited = { ...values, memory: { ...values.memory, device_limit: args.limit } };
-  return parseConfig(JSON.stringify(limited), join(folder, "config.yaml"));
+  const values = { ...settingsOf(row, length), max_steps: 1, output_dir: join(folder, output) };
+  const memory = { ...values.memory, device_limit: args.limit };
+  return configFrom({ ...values, memory }, folder);
 }
 
 async function fits(row: number, length: number): Promise<boolean> {
@@ -100,24 +90,11 @@ async function longest(row: number, known: number): Promise<number> {
   return low;
 }
 
-/** One step of a row at a length, as `ithaca train` makes it. */
-async function run(row: number, length: number) {
-  const config = configOf(row, length, `run-${row}`);
-  const { exitCode } = await train(await compileConfig(config), config, {
-    report: () => {},
-    lines: new PassThrough().resume(),
-  });
-  if (exitCode !== 0) throw new Error(`training ended with exit code ${exitCode}`);
-  return JSON.parse(readFileSync(join(config.output_dir, "metrics.jsonl"), "utf8"));
-}
-
-mkdirSync(join(folder, "model"));
-writeFileSync(join(folder, "model", "config.json"), JSON.stringify(shape));
-const next = random(1);
-writeFileSync(
-  join(folder, "tokens.bin"),
-  Uint32Array.from({ length: 300_000 }, () => Math.floor(next() * 8192)),
-);
+writeModel(join(folder, "model"), {
+  ...{ hidden_size: 128, intermediate_size: 512, num_hidden_layers: 8, head_dim: 16, vocab_size: 8192 },
+  ...{ num_attention_heads: 8, num_key_value_heads: 4 },
+});
+writeTokens(join(folder, "tokens.bin"), 300_000, 8192, random(1));
 
 console.log(
   `| | tokens | device | host | resident | step | loss | off at the first row's length: loss | gradients |`,
@@ -133,7 +110,7 @@ try {
     first ??= { length, step };
     const apart = distance(step, first.step);
     isClose &&= apart.loss <= ROUNDING && apart.gradient <= ROUNDING;
-    const metrics = await run(at, length);
+    const { metrics } = await runOnce(configOf(at, length, `run-${at}`));
     const cells = [
       name,
       length.toLocaleString("en"),

@@ -7,16 +7,13 @@
  * The plan's part is the arenas of all ranks, to the byte; libraries' scratch is counted by `processAllowance`. Exits with 1
  * where a configuration is more than 5% off.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import { parseArgs } from "node:util";
 import { processAllowance } from "../src/codegen/cpu/target.ts";
-import { compileConfig } from "../src/compile.ts";
-import { parseConfig } from "../src/config/load.ts";
-import { train } from "../src/launch/train.ts";
 import { random } from "../test/support/random.ts";
+import { configFrom, runOnce, writeModel, writeTokens } from "./run-once.ts";
 
 const { values: args } = parseArgs({
   options: { count: { type: "string", default: "20" }, seed: { type: "string", default: "1" } },
@@ -34,14 +31,11 @@ function draw(at: number) {
   const heads = kvHeads * pick(1, 2);
   const ranks = pick(1, 1, 2);
   const model = join(folder, `model-${at}`);
-  mkdirSync(model);
-  const shape = {
-    ...{ architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu", rms_norm_eps: 1e-5 },
+  writeModel(model, {
     ...{ hidden_size: heads * 32, intermediate_size: pick(384, 640, 1024), num_hidden_layers: pick(2, 3, 5) },
-    ...{ num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: 32, rope_theta: 10000 },
+    ...{ num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: 32 },
     ...{ vocab_size: pick(2048, 8192, 16384), tie_word_embeddings: pick(true, false) },
-  };
-  writeFileSync(join(model, "config.json"), JSON.stringify(shape));
+  });
   const checkpointing = pick("off", "layer", "attention");
   const memory = {
     tiled_loss: pick<string | number>("auto", 8),
@@ -64,28 +58,15 @@ function draw(at: number) {
 }
 
 const tokens = join(folder, "tokens.bin");
-writeFileSync(
-  tokens,
-  Uint32Array.from({ length: 60_000 }, () => Math.floor(next() * 2048)),
-);
+writeTokens(tokens, 60_000, 2048, next);
 let worst = 0;
 try {
   for (let at = 0; at < Number(args.count); at++) {
     const drawn = draw(at);
     const output = join(folder, `run-${at}`);
-    const settings = { ...drawn, data: tokens, output_dir: output, max_steps: 2, learning_rate: 1e-4 };
-    const config = parseConfig(JSON.stringify(settings), join(folder, "config.yaml"));
-    const compiled = await compileConfig(config);
-    const { exitCode } = await train(compiled, config, {
-      report: () => {},
-      lines: new PassThrough().resume(),
-    });
-    if (exitCode !== 0) throw new Error(`training ended with exit code ${exitCode}`);
-    const lines = readFileSync(join(output, "metrics.jsonl"), "utf8").trim().split("\n");
-    const { device_peak_bytes, host_peak_bytes, process_peak_bytes } = JSON.parse(lines[1]);
-    if (!compiled.plan) throw new Error("there is no plan");
-    if (device_peak_bytes !== compiled.plan.deviceBytes || host_peak_bytes !== compiled.plan.hostBytes)
-      throw new Error("the arenas are not the plan's");
+    const config = configFrom({ ...drawn, data: tokens, output_dir: output, max_steps: 2 }, folder);
+    const { compiled, metrics } = await runOnce(config);
+    const { device_peak_bytes, host_peak_bytes, process_peak_bytes } = metrics;
     const ranks = drawn.parallel.sequence;
     const arenas = ranks * (device_peak_bytes + host_peak_bytes);
     const planned = arenas + processAllowance(compiled.plan, config.threads, ranks);

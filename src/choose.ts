@@ -58,8 +58,13 @@ export interface Choice {
  */
 export function ratesOf({ target, threads }: Pick<Config, "target" | "threads">): Rates {
   return target === "cuda"
-    ? { flops: { f32: 45e12, bf16: 700e12 }, bandwidth: 2.8e12, hostLink: 50e9 }
-    : { flops: { f32: threads * 85e9, bf16: threads * 180e9 }, bandwidth: 12e9, hostLink: 12e9 };
+    ? { flops: { f32: 45e12, bf16: 700e12 }, bandwidth: 2.8e12, hostLink: 50e9, rankLink: 320e9 }
+    : {
+        flops: { f32: threads * 85e9, bf16: threads * 180e9 },
+        bandwidth: 12e9,
+        hostLink: 12e9,
+        rankLink: 7e9,
+      };
 }
 
 /** Steps, buffers and offsets for a graph. A plan with a race is our fault and does not compile. */

@@ -5,6 +5,7 @@ import type { Forecast } from "./forecast.ts";
 import { printBytes } from "./ir/plan.ts";
 import { printType } from "./ir/type.ts";
 import { printSeconds } from "./plan/timeline-svg.ts";
+import { decisionsOf } from "./policies.ts";
 
 /** One choice. */
 export interface Reason {
@@ -25,6 +26,7 @@ export function reasonsOf(config: Config, forecast: Forecast): Reason[] {
   return [
     ...parallelReasons(config, forecast),
     ...policyReasons(config, forecast),
+    ...valueReasons(forecast),
     lossReason(config, forecast),
     ...forecast.assumptions.map(({ setting, says }) => ({
       choice: setting,
@@ -93,6 +95,24 @@ function policyReasons(config: Config, { planned }: Forecast): Reason[] {
       why: `${policyText(trial)}: ${needs}, ${excess === null ? "fits" : "does not fit"}; computing again costs about ${printSeconds(seconds)}${isLast ? `; ${choice}` : ""}`,
     };
   });
+}
+
+const waiting = {
+  device: "kept",
+  host: "kept in host memory",
+  again: "computed again",
+} as const;
+
+/** What becomes of every value of a layer that backward reads, what saves most for its bytes first. */
+function valueReasons({ planned }: Forecast): Reason[] {
+  const taken = planned.trials.at(-1);
+  return (taken ? decisionsOf(taken) : []).map(
+    ({ names, loc, bytes, saves, where }): Reason => ({
+      choice: names.map((name) => `%${name}`).join(", "),
+      value: waiting[where],
+      why: `${loc}: ${printBytes(bytes)} in all layers of a rank; computing it again takes about ${printSeconds(saves)}`,
+    }),
+  );
 }
 
 function lossReason(config: Config, { planned, anatomy }: Forecast): Reason {

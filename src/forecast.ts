@@ -122,12 +122,13 @@ function needsOf({ deviceArena, hostArena, allowances, hostAllowances }: Count):
 }
 
 /** What kernels of a machine reach. */
-function ratesOf({ peakFlops, efficiency, deviceBandwidth, hostLink }: Machine): Rates {
+function ratesOf({ peakFlops, efficiency, deviceBandwidth, hostLink, nodeLink }: Machine): Rates {
   const { f32, bf16 } = peakFlops;
   return {
     flops: { f32: f32 * efficiency.matmul, bf16: bf16 * efficiency.matmul },
     bandwidth: deviceBandwidth * efficiency.memory,
     hostLink,
+    rankLink: nodeLink,
   };
 }
 

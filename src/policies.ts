@@ -30,6 +30,8 @@ export interface Policy
   > {
   /** Of the layers' values, in the order of what they save for a byte; empty but for the policy `values`. */
   readonly kept: readonly Candidate[];
+  /** All values that backward reads and that keeping saves time for, in that order. */
+  readonly candidates: readonly Candidate[];
   /** Predicted seconds of a step that this costs beyond computing everything once. */
   readonly seconds: number;
   /** Estimated bytes of one rank's layers: what they keep, and what one of them needs while it runs. */
@@ -65,6 +67,7 @@ export function policiesOf(graph: Graph, config: Config, rates: Rates): Policy[]
       checkpointing,
       keep: kept.flatMap(({ names }) => names).join(" "),
       kept,
+      candidates: most.kept,
       offloadLayers,
       seconds: least.seconds,
       bytes: 0,
@@ -177,6 +180,22 @@ function lossBytes(graph: Graph, { lossTiles, tileBytes }: Cuts): number {
     .map(({ operands }) => localBytes(operands[0].type, graph.mesh));
   const whole = Math.max(0, ...logits);
   return 2 * (lossTiles === 0 ? Math.min(whole, tileBytes) : whole / lossTiles);
+}
+
+/** What becomes of a value that backward reads: where it waits, or that it is computed again. */
+export interface Decision extends Candidate {
+  readonly where: "device" | "host" | "again";
+}
+
+/** The decisions of a policy, value by value, the one that saves most for a byte first. */
+export function decisionsOf({ candidates, checkpointing, kept, offloadLayers }: Policy): Decision[] {
+  const names = new Set(kept.flatMap((own) => own.names));
+  const isKept = ({ op, names: [name] }: Candidate): boolean =>
+    checkpointing === "off" || (checkpointing === "attention" ? op === "attention" : names.has(name));
+  return candidates.map((own) => ({
+    ...own,
+    where: !isKept(own) ? "again" : offloadLayers > 0 ? "host" : "device",
+  }));
 }
 
 /** What a configuration asks of the passes, but for its policy. */

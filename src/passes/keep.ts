@@ -20,6 +20,8 @@ export interface Rates {
   readonly bandwidth: number;
   /** Bytes between it and host memory, each way. */
   readonly hostLink: number;
+  /** Bytes sent to other ranks in a collective. */
+  readonly rankLink: number;
 }
 
 /** One value, or those of one node together: they are kept together. */
@@ -29,6 +31,8 @@ export interface Candidate {
   readonly loc: string;
   /** Of all layers, on one rank. */
   readonly bytes: number;
+  /** Seconds that keeping it saves, beside what comes before it in the order. */
+  readonly saves: number;
 }
 
 export interface KeepChoice {
@@ -73,7 +77,7 @@ export function keepChoices(graph: Graph, rates: Rates): KeepChoice[] {
       null,
     );
     if (!best) return choices;
-    kept.push(best.candidate);
+    kept.push({ ...best.candidate, saves: seconds - best.now });
     for (const name of best.candidate.names) names.add(name);
     seconds = best.now;
     const bytes = kept.reduce((total, own) => total + own.bytes, 0);
@@ -93,6 +97,7 @@ function candidatesOf(layers: readonly Layer[], kept: ReadonlySet<string>): Cand
         op: node.op,
         names,
         loc: node.loc,
+        saves: 0,
         bytes: before + layer.times * bytesOf(node.results, layer.mesh),
       });
     }
@@ -143,6 +148,11 @@ const bytesOf = (values: readonly Value[], mesh: Mesh): number =>
 
 /** Seconds of a node on one rank. */
 function secondsOf(node: Node, mesh: Mesh, rates: Rates): number {
+  const { sends } = recordOf(node.op);
+  if (sends) {
+    const [given, results] = [node.operands, node.results].map((values) => values.map(({ type }) => type));
+    return sends(given, node.attrs, { results, mesh }) / rates.rankLink;
+  }
   const { flops, bytes } = costOf(node, mesh);
   const isBf16 = node.operands[0]?.type.dtype === "bf16";
   return Math.max(flops / rates.flops[isBf16 ? "bf16" : "f32"], bytes / rates.bandwidth);

@@ -65,6 +65,9 @@ test("for people: kinds, layers, what is alive with its line, time, allowances",
   expect(stdout).toMatch(/\|[▁▂▃▄▅▆▇█]+\|/);
   expect(stdout).toContain("CUDA context");
   expect(stdout).toContain("memory, taken: off");
+  expect(stdout).toMatch(
+    /%out\.1, %out\.lse: kept: llama\.ts:\d+: \S+ \S+ in all layers of a rank; computing it again/,
+  );
   expect(stderr).toBe(`${svg} shows the step\n`);
   expect(readFileSync(svg, "utf8")).toMatch(/^<svg [\s\S]*<\/svg>\n$/);
   rmSync(svg);

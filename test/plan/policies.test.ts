@@ -10,6 +10,7 @@ import { interpret } from "../../src/ir/interpret.ts";
 import { keepChoices } from "../../src/passes/keep.ts";
 import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
+import { decisionsOf } from "../../src/policies.ts";
 import { arraysFor, onGraph, recipes, TRAINING } from "../support/decoders.ts";
 import { expectClose } from "../support/expect.ts";
 import { runs } from "../support/fuzz.ts";
@@ -40,7 +41,10 @@ function planned(memory: object, more: object = {}): Promise<Planned> {
 
 const last = ({ trials }: Planned): Planned["trials"][number] => trials.at(-1) as Planned["trials"][number];
 
-const RATES = { flops: { f32: 1e11, bf16: 2e11 }, bandwidth: 1e10, hostLink: 1e10 };
+/** Nothing is computed in parts, so that what is left to decide is what to keep. */
+const WHOLE = { tiled_loss: "off", tiled_mlp: "off", tiled_projections: "off", head_groups: "off" };
+
+const RATES = { flops: { f32: 1e11, bf16: 2e11 }, bandwidth: 1e10, hostLink: 1e10, rankLink: 1e10 };
 
 describe("what to keep", () => {
   test("goes from nothing to everything: each choice takes more memory and less time", async () => {
@@ -106,6 +110,24 @@ describe("the compiler", () => {
     expect(new Set(chosen.map(({ seconds }) => seconds)).size).toBeGreaterThan(4);
     const tight = chosen[chosen.length - 1];
     expect([tight.mlpTiles, tight.projectionTiles]).toEqual([0, 0]);
+  });
+
+  test("says of every value that backward reads what becomes of it, its bytes and what keeping it saves", async () => {
+    const whole = last(await planned({})).deviceBytes;
+    const trial = last(await planned({ device_limit: Math.floor(whole * 0.75), ...WHOLE }));
+    const decisions = decisionsOf(trial);
+    expect(decisions.map(({ names }) => names)).toContainEqual(["out", "out.lse"]);
+    expect(new Set(decisions.map(({ where }) => where))).toEqual(new Set(["device", "again"]));
+    for (const { saves, bytes, loc } of decisions) {
+      expect(saves).toBeGreaterThan(0);
+      expect(bytes).toBeGreaterThan(0);
+      expect(loc).toMatch(/^\S+\.ts:\d+$/);
+    }
+    // What is computed again costs what the policy says.
+    const again = decisions.filter(({ where }) => where === "again");
+    expect(again.reduce((total, { saves }) => total + saves, 0)).toBeCloseTo(trial.seconds);
+    const all = decisionsOf(last(await planned(WHOLE)));
+    expect(all.every(({ where }) => where === "device")).toBe(true);
   });
 
   test("leaves alone what the configuration says", async () => {
