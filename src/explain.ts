@@ -163,7 +163,7 @@ function timeReasons({ machine, timeline, loads, stepSeconds }: Forecast): Reaso
     {
       choice: "step time",
       value: printSeconds(stepSeconds),
-      why: `compute ${printSeconds(busy.compute)}, collectives ${printSeconds(busy.comm + loads.comm)}, to host ${printSeconds(busy.to_host + loads.to_host)}, to device ${printSeconds(busy.to_device + loads.to_device)} beside each other; optimizer on the host ${printSeconds(loads.host)} after them`,
+      why: `compute ${printSeconds(busy.compute)}, collectives ${printSeconds(busy.comm + loads.comm)}, to host ${printSeconds(busy.to_host + loads.to_host)}, to device ${printSeconds(busy.to_device + loads.to_device)} beside each other; the optimizer's copies ${printSeconds(loads.update)} after them`,
     },
   ];
 }

@@ -190,7 +190,7 @@ export async function forecast(asked: Config, machine: Machine | null): Promise<
         busy.comm + loads.comm,
         busy.to_host + loads.to_host,
         busy.to_device + loads.to_device,
-      ) + loads.host,
+      ) + loads.update,
     allowances: [...allowances, ...hostAllowances],
     assumptions: assumptionsOf(settings),
     excess: planned.trials.at(-1)?.excess ?? null,

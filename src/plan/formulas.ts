@@ -42,45 +42,31 @@ function fetched(part: Part, runs: readonly Run[], runAt: Int32Array, bytes: num
 
 /** f32 weights, the weights that are computed with, and their casts. */
 function shareWeights(parts: readonly Part[], anatomy: Anatomy, settings: Projection): readonly Part[] {
-  const { zeroStage, optimizerOffload, parameterOffload, ranks, weightBytes } = settings;
-  if (zeroStage === 0 && !optimizerOffload && !parameterOffload) return parts;
+  const { zeroStage, parameterOffload, ranks, weightBytes } = settings;
+  if (zeroStage === 0 && !parameterOffload) return parts;
   const runAt = runIndexes(anatomy);
   const isApart = (zeroStage === 3 && ranks > 1) || parameterOffload;
-  const masterShare = zeroStage >= 1 ? ranks : 1;
-  const copyShare = zeroStage === 3 ? ranks : 1;
-  /** Whether weights lie ready in the precision of the products, beside those that the optimizer updates. */
-  const hasCopy = optimizerOffload || (zeroStage >= 1 && zeroStage < 3) || parameterOffload;
+  /** Whether weights lie ready in the precision of the products, whole, beside the shares that the optimizer updates. */
+  const hasCopy = !isApart && ranks > 1;
   return parts.flatMap((part): Part[] => {
     if (part.isCast) {
       if (isApart) return fetched(part, anatomy.runs, runAt, part.bytes);
       return hasCopy ? [] : [part];
     }
     if (part.kind !== "parameters" || !part.persistent) return [part];
-    const inHost = optimizerOffload || parameterOffload;
-    const master: Part = {
+    const own: Part = {
       ...part,
-      bytes: Math.ceil(part.bytes / masterShare),
-      memory: inHost ? "host" : "device",
+      bytes: Math.ceil(part.bytes / (zeroStage >= 1 ? ranks : 1)),
+      memory: parameterOffload ? "host" : part.memory,
     };
-    const copyBytes = (part.bytes / 4) * weightBytes;
-    const copy: Part = {
-      ...part,
-      name: `${part.name} (copy)`,
-      bytes: Math.ceil(copyBytes / copyShare),
-      memory: parameterOffload ? "host" : "device",
-    };
-    const isReadDirectly = part.touches.some((step) => {
-      const { node } = anatomy.plan.steps[step];
-      return runAt[step] >= 0 && node.op !== "cast";
-    });
-    const direct = {
-      ...part,
-      touches: part.touches.filter((step) => anatomy.plan.steps[step].node.op !== "cast"),
-    };
+    const inProducts = (part.bytes / 4) * weightBytes;
+    const copy: Part = { ...part, name: `${part.name} (copy)`, bytes: inProducts };
+    const touches = part.touches.filter((step) => anatomy.plan.steps[step].node.op !== "cast");
+    const isReadDirectly = touches.some((step) => runAt[step] >= 0);
     return [
-      master,
-      ...(hasCopy && (weightBytes === 2 || inHost) ? [copy] : []),
-      ...(isApart && isReadDirectly ? fetched(direct, anatomy.runs, runAt, copyBytes) : []),
+      own,
+      ...(hasCopy ? [copy] : []),
+      ...(isApart && isReadDirectly ? fetched({ ...part, touches }, anatomy.runs, runAt, inProducts) : []),
     ];
   });
 }
@@ -106,22 +92,22 @@ function shareStates(
 function shareGradients(
   parts: readonly Part[],
   anatomy: Anatomy,
-  { zeroStage, optimizerOffload, ranks, accumulates }: Projection,
+  { zeroStage, parameterOffload, ranks, accumulates }: Projection,
 ): readonly Part[] {
-  if (zeroStage < 2 && !optimizerOffload) return parts;
+  if (zeroStage < 2 && !parameterOffload) return parts;
   const runAt = runIndexes(anatomy);
   return parts.flatMap((part): Part[] => {
     if (part.kind !== "gradients") return [part];
     const share: Part = {
       ...part,
       bytes: Math.ceil(part.bytes / (zeroStage >= 2 ? ranks : 1)),
-      memory: optimizerOffload ? "host" : "device",
+      memory: parameterOffload ? "host" : part.memory,
     };
     // With accumulation these are the sums over micro batches; what one of them makes is whole in a buffer of its own.
     if (accumulates) return [share];
     const made = part.touches.filter((step) => runAt[step] >= 0).at(-1) ?? part.last;
     const whole: Part = { ...part, last: Math.min(part.last, anatomy.runs[runAt[made]]?.last ?? made) };
     const isShared = zeroStage >= 2 && ranks > 1;
-    return isShared || optimizerOffload ? [whole, share] : [part];
+    return isShared || parameterOffload ? [whole, share] : [part];
   });
 }

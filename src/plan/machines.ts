@@ -36,8 +36,6 @@ export interface Machine {
   readonly nodeLink: number;
   /** Bytes per second that one GPU sends to other nodes. */
   readonly network: number;
-  /** Bytes per second that all processors of a node read and write of host memory. */
-  readonly hostBandwidth: number;
   readonly efficiency: Efficiency;
 }
 
@@ -71,8 +69,7 @@ const hopper = {
   nodeLink: 320 * GBs,
   // One 400 Gb/s adapter a GPU: 50 GB/s; NCCL's all-to-all over 32 GPUs reaches 48.
   network: 48 * GBs,
-  // 16 channels of DDR5-4800 are 614 GB/s; an optimizer that streams reaches about half.
-  hostBandwidth: 300 * GBs,
+
   efficiency: hopperEfficiency,
 } as const;
 
@@ -112,7 +109,6 @@ export const machines: readonly Machine[] = [
     nodeLink: 210 * GBs,
     // Four 100 Gb/s adapters for eight GPUs.
     network: 6 * GBs,
-    hostBandwidth: 150 * GBs,
     efficiency: ampereEfficiency,
   },
   {
@@ -128,7 +124,6 @@ export const machines: readonly Machine[] = [
     // NVLink 5: 900 GB/s each way, reached in the same part as on H100.
     nodeLink: 640 * GBs,
     network: 48 * GBs,
-    hostBandwidth: 300 * GBs,
     efficiency: hopperEfficiency,
   },
 ];
@@ -196,7 +191,6 @@ export function cpuMachine(threads: number, ranks: number): Machine {
     hostLink: 12 * GBs,
     nodeLink: 7 * GBs,
     network: 1 * GBs,
-    hostBandwidth: 24 * GBs,
     efficiency: { matmul: 0.9, attention: 0.7, attentionGrad: 0.6, memory: 0.5 },
   };
 }

@@ -33,12 +33,12 @@ export function assumptionsOf(settings: Projection): Assumption[] {
     [
       "memory.optimizer_offload",
       optimizerOffload,
-      "f32 weights, moments and gradients (16 bytes a parameter) are in host memory, where AdamW runs; the device has the weights that it computes with",
+      "AdamW's moments are in host memory, and cross the bus twice a step",
     ],
     [
       "memory.parameter_offload",
       parameterOffload,
-      "weights are in host memory, those of the layer at work and of the next one on the device",
+      "weights and gradients are in host memory; those of the layer at work, and the weights of the next one, on the device",
     ],
   ];
   return all.filter(([, isOn]) => isOn).map(([setting, , says]) => ({ setting, says }));

@@ -66,7 +66,10 @@ export function secondsOf(step: Step, mesh: Mesh, machine: Machine): number {
   const isProduct = reach !== efficiency.matmul || node.op === "matmul" || node.op === "matmul_add";
   const peak = operands[0]?.dtype === "bf16" ? peakFlops.bf16 : peakFlops.f32;
   const computing = isProduct ? flops / (peak * reach) : 0;
-  return LAUNCH_SECONDS + Math.max(computing, bytes / (deviceBandwidth * efficiency.memory));
+  // A kernel that reads or writes host memory does so over the bus.
+  const remote = bytesOf([...operands, ...results].filter(({ memory }) => memory === "host"));
+  const moving = Math.max(bytes / (deviceBandwidth * efficiency.memory), remote / machine.hostLink);
+  return LAUNCH_SECONDS + Math.max(computing, moving);
 }
 
 function bytesOf(types: readonly TensorType[]): number {

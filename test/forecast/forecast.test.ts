@@ -65,22 +65,37 @@ describe("formulas", () => {
 
   test("ZeRO-3 with all state on the host: 16 bytes a parameter there, shared by the ranks", async () => {
     const made = await forecast(
-      configOf(...base, "parallel.zero_stage=3", "memory.optimizer_offload=host"),
+      configOf(
+        ...[...base, "parallel.zero_stage=3"],
+        ...["memory.optimizer_offload=host", "memory.parameter_offload=host"],
+      ),
       h100,
     );
-    const parameters = parameterCount(made.planned.graph);
-    const master = (parameters * 4) / 4;
+    const share = (parameterCount(made.planned.graph) * 4) / 4;
     const ofHost = made.parts.filter(({ memory }) => memory === "host");
     const sums: Record<string, number> = {};
     for (const { kind, bytes } of ofHost) sums[kind] = (sums[kind] ?? 0) + bytes;
-    expect(sums).toEqual({ parameters: master, optimizer: 2 * master, gradients: master });
-    const copies = made.parts.filter(({ name }) => name.endsWith("(copy)"));
-    expect(copies.reduce((total, { bytes }) => total + bytes, 0)).toBe((parameters * 2) / 4);
+    expect(sums).toEqual({ parameters: share, optimizer: 2 * share, gradients: share });
     expect(always(made.device, "optimizer")).toBe(0);
-    expect(made.assumptions.map(({ setting }) => setting)).toEqual([
-      "parallel.zero_stage",
-      "memory.optimizer_offload",
-    ]);
+    const persistent = made.parts.filter((part) => part.persistent && part.memory === "device");
+    expect(persistent.filter(({ kind }) => kind === "parameters" || kind === "gradients")).toEqual([]);
+    const asked = made.assumptions.map(({ setting }) => setting);
+    expect(asked).toContain("parallel.zero_stage");
+    expect(asked).toContain("memory.parameter_offload");
+  });
+
+  test("ZeRO-3 alone: every rank has its share of weights, moments and gradients on the device", async () => {
+    const made = await forecast(configOf(...base, "parallel.zero_stage=3"), h100);
+    const share = (parameterCount(made.planned.graph) * 4) / 4;
+    const bytesOf = (kind: string) =>
+      made.parts
+        .filter((part) => part.kind === kind && part.persistent)
+        .reduce((total, { bytes }) => total + bytes, 0);
+    expect([bytesOf("parameters"), bytesOf("optimizer")]).toEqual([share, 2 * share]);
+    const gradients = made.parts.filter(({ kind }) => kind === "gradients");
+    const total = gradients.reduce((sum, { bytes }) => sum + bytes, 0);
+    // Whole while their layer runs backward, and the share.
+    expect(total).toBe(4 * share + share);
   });
 
   test("ZeRO-1 shares f32 weights and moments, and keeps gradients and bf16 weights whole", async () => {
