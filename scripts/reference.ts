@@ -64,7 +64,7 @@ export function passesPage(): string {
   const intro =
     "The passes of a training step. *exact* keeps the numbers bit for bit, *reordered* sums in another order, *changed* gives " +
     "other numbers by design. After them `schedule` and `plan-memory` make a plan of the graph.";
-  return `${MADE}\n# Passes\n\n${intro}\n\nIn order: ${order}.\n\n${rows.join("\n")}`;
+  return `${MADE}\n# Passes\n\n${intro}\n\nIn order: ${order}.\n\n${rows.join("\n")}\n${readFileSync(fileURLToPath(new URL("./write-a-pass.md", import.meta.url)), "utf8")}`;
 }
 
 const pages = { "ops.md": opsPage, "passes.md": passesPage };

@@ -2,6 +2,7 @@
 import { cpuTarget } from "./codegen/cpu/target.ts";
 import { cudaTarget } from "./codegen/cuda/target.ts";
 import type { Config } from "./config/load.ts";
+import { customized } from "./extend/pipeline.ts";
 import { modelFlops } from "./ir/flops.ts";
 import type { Graph } from "./ir/graph.ts";
 import { type Plan, printBytes } from "./ir/plan.ts";
@@ -123,10 +124,14 @@ function attemptOf(graph: Graph, config: Config, options: PlanningOptions, polic
   const verify = effort === "verify";
   const own = config.target === "cuda" ? cudaTarget(graph.mesh) : cpuTarget(graph.mesh, config.threads);
   const target = options.target?.(graph.mesh) ?? own;
-  const stages = runPipeline(graph, trainingPipeline({ ...trainingOptions(config), ...policy }), {
-    verify,
-    ...(stopAfter !== undefined && { stopAfter }),
-  });
+  const stages = runPipeline(
+    graph,
+    customized(trainingPipeline({ ...trainingOptions(config), ...policy }), config.passes),
+    {
+      verify,
+      ...(stopAfter !== undefined && { stopAfter }),
+    },
+  );
   if (stopAfter !== undefined) return { stages, plan: null, trial: null };
   const last = stages[stages.length - 1].graph;
   const plan = effort === "schedule" ? schedule(last, target) : planOf(last, target, verify);

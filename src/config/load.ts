@@ -218,6 +218,12 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
     fail(["parallel", remote], `${key} needs ranks that are processes`, "Set parallel.comm: mpi.");
   }
 
+  const passes = values.passes.map((own) => {
+    const file = own.file === null ? null : absolute(own.file, ["passes"]);
+    if (file !== null && !isFile(file)) fail(["passes"], `there is no file ${file}`);
+    return { ...own, file };
+  });
+
   if (errors.length > 0 || "message" in placed) throw together(errors);
   const ranksOfHost = Math.max(...placed.map((entry) => entry.ranks));
   return {
@@ -227,6 +233,7 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
     data,
     tokenizer,
     resume,
+    passes,
     output_dir: absolute(values.output_dir, ["output_dir"]),
     threads: values.threads ?? Math.max(1, Math.floor(availableParallelism() / ranksOfHost)),
   };

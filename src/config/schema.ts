@@ -10,6 +10,7 @@ import {
   numberOrNull,
   oneOf,
   oneOfOrCount,
+  passList,
   text,
   textOrNull,
   texts,
@@ -99,6 +100,9 @@ export const schema = z.strictObject({
 
   parallel: section(parallel),
   memory: section(memory),
+
+  /** Passes of one's own, and changes to the pipeline. */
+  passes: passList().default([]),
 });
 
 export type ConfigValues = z.output<typeof schema>;

@@ -206,3 +206,40 @@ export function isRecord(input: unknown): input is Record<string, unknown> {
 export function list(words: readonly string[]): string {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words[words.length - 1]}`;
 }
+
+/** One line of `passes:`: a pass of one's own, or a change to one of ours. */
+export interface PassSetting {
+  /** The file that exports it; null for one of Ithaca's. */
+  readonly file: string | null;
+  /** Its name; needed where the file exports several, or for one of Ithaca's. */
+  readonly pass: string | null;
+  /** The pass behind which it runs; null: where it is. */
+  readonly after: string | null;
+  readonly enabled: boolean;
+  readonly options: JsonObject;
+}
+
+/** `[{ file: ./my-pass.ts, after: unroll, options: {...} }, { pass: fuse, enabled: false }]` */
+export function passList() {
+  const known = ["file", "pass", "after", "enabled", "options"];
+  const setting = (item: unknown): PassSetting | undefined => {
+    if (!isRecord(item) || Object.keys(item).some((key) => !known.includes(key))) return undefined;
+    const { file = null, pass = null, after = null, enabled = true, options = {} } = item;
+    const isText = (own: unknown): own is string | null => own === null || typeof own === "string";
+    if (!isText(file) || !isText(pass) || !isText(after)) return undefined;
+    if ((file === null && pass === null) || typeof enabled !== "boolean" || !isRecord(options))
+      return undefined;
+    return { file, pass, after, enabled, options: options as JsonObject };
+  };
+  return value(
+    "a list of { file or pass, after, enabled, options }",
+    (input): readonly PassSetting[] | undefined => {
+      if (input === null) return [];
+      const settings = Array.isArray(input) ? input.map(setting) : [undefined];
+      return settings.every((own) => own !== undefined) ? settings : undefined;
+    },
+    () => ({
+      remedy: "For example [{ file: ./my-pass.ts, after: unroll }, { pass: fuse, enabled: false }].",
+    }),
+  );
+}

@@ -53,6 +53,7 @@ describe("a good file", () => {
       text_field: "text",
       output_dir: join(folder, "runs/first"),
       target: "cpu",
+      passes: [],
       precision: "fp32",
       sequence_length: 4096,
       micro_batch_size: 1,
