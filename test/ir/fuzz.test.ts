@@ -125,18 +125,22 @@ describe("every stage of every example prints, reads back and prints the same", 
     .map((path) => join(root, "examples", path));
   test.each(
     examples.flatMap((path) => [1, 2].map((ranks) => [path.slice(root.length), ranks, path] as const)),
-  )("%s on %i ranks", async (_name, ranks, path) => {
-    const config = loadConfig(path, [
-      `parallel.sequence=${ranks}`,
-      "gradient_accumulation_steps=2",
-      ...BUILT,
-    ]);
-    const planned = await planConfig(config);
-    for (const { pass, graph } of planned.stages) {
-      const text = print(graph);
-      const again = parse(text, pass);
-      expect(again, pass).toEqual(graph);
-      expect(print(again), pass).toBe(text);
-    }
-  });
+  )(
+    "%s on %i ranks",
+    async (_name, ranks, path) => {
+      const config = loadConfig(path, [
+        `parallel.sequence=${ranks}`,
+        "gradient_accumulation_steps=2",
+        ...BUILT,
+      ]);
+      const planned = await planConfig(config);
+      for (const { pass, graph } of planned.stages) {
+        const text = print(graph);
+        const again = parse(text, pass);
+        expect(again, pass).toEqual(graph);
+        expect(print(again), pass).toBe(text);
+      }
+    },
+    120_000,
+  );
 });
