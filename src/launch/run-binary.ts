@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { constants as osConstants } from "node:os";
 import { basename, join } from "node:path";
 import type { Config } from "../config/load.ts";
+import { endIfAbandoned } from "./abandoned.ts";
 import { followMetrics, type StepMetrics } from "./follow.ts";
 import { type MpiJob, MpirunOutput, mpirunArguments, mpirunSignal } from "./mpirun.ts";
 import type { OuterJob } from "./outer-job.ts";
@@ -55,6 +56,7 @@ export async function runBinary(
   // standard error.
   const child = spawn(command, args, { stdio: ["ignore", 2, "pipe"], detached: start.by !== "job" });
   const signals = passSignals(child, start);
+  const abandoned = mpirun && endIfAbandoned(child);
   let said = "";
   const say = (text: string) => {
     if (text === "") return;
@@ -74,6 +76,11 @@ export async function runBinary(
     // Ended by a second signal, or by the first one, where it came before the ranks could take it as a wish.
     const early = signal === "SIGUSR1" || code === 128 + osConstants.signals.SIGUSR1;
     if (mpirun && (signals.passed > 1 || (signals.passed > 0 && early))) return { exitCode: 130, last };
+    if (abandoned?.happened) {
+      if (said === "")
+        process.stderr.write(`${mpirun?.said ?? ""}ithaca: the ranks ended, and mpirun did not\n`);
+      return { exitCode: 1, last };
+    }
     const after = last === undefined ? " before the first step" : ` after step ${last.step}`;
     if (mpirun?.death !== undefined) {
       process.stderr.write(`ithaca: ${mpirun.death}${after}\n`);
@@ -89,6 +96,7 @@ export async function runBinary(
     }
     return { exitCode: code ?? 128 + (signal === null ? 0 : osConstants.signals[signal]), last };
   } finally {
+    abandoned?.stop();
     follower.stop();
     signals.stop();
   }
