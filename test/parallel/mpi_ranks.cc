@@ -1,8 +1,11 @@
-// One rank of an MPI job of dp 2 x sp 2: every collective against plain loops, from two threads at a time on the two
+// One rank of a job of dp 2 x sp 2, over TCP where RANK is set and over MPI else: every collective against plain loops, from two threads at a time on the two
 // axes. With the argument "large", chunks of more than 2^31 bytes, for a machine with 10 GiB to spare; with "other call",
-// "other bytes" or "other type", rank 3 disagrees with rank 2.
+// "other bytes" or "other type", rank 3 disagrees with rank 2; with "kill N" or "stop N" that happens to rank N.
+#include <signal.h>
+
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -11,6 +14,7 @@
 
 #include "ithaca/error.h"
 #include "ithaca/program.h"
+#include "ithaca/tcp_world.h"
 #include "ithaca/world.h"
 
 using namespace ithaca;
@@ -140,6 +144,21 @@ void disagree(Comm& comm, int rank, const std::string& how) {
   if (how == "other type") comm.all_reduce(send.data(), recv.data(), 16, differs ? DType::f32 : DType::i32);
 }
 
+// Steps without end beside a rank that is killed or stopped.
+void end(Comm& comm, int rank, const std::string& how) {
+  for (int i = 0;; ++i) {
+    comm.barrier();
+    if (i == 3 && rank == how.back() - '0') raise(how.starts_with("kill") ? SIGKILL : SIGSTOP);
+  }
+}
+
+std::unique_ptr<World> open_world(int ranks) {
+  const std::chrono::seconds timeout(3);
+  if (!std::getenv("RANK")) return open_mpi_world(ranks, "collectives", timeout);
+  const char* program = std::getenv("PROGRAM");
+  return open_tcp_world(read_meeting(ranks), program ? program : "collectives", timeout, timeout);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -147,13 +166,15 @@ int main(int argc, char** argv) {
   const bool is_large = what == "large";
   const MeshAxis axes[] = {{"dp", is_large ? 1 : 2}, {"sp", 2}};
   const Mesh mesh(axes, 2);
-  const auto world = open_mpi_world(mesh.ranks(), "collectives", std::chrono::seconds(3));
+  const auto world = open_world(mesh.ranks());
   const int rank = world->own_ranks()[0];
   try {
     const auto all = world->join_all(rank);
     const auto comms = world->join_axes(rank, mesh);
     if (is_large) {
       large(*comms[1], rank);
+    } else if (what.starts_with("kill") || what.starts_with("stop")) {
+      end(*all, rank, what);
     } else if (!what.empty()) {
       disagree(*comms[1], rank, what);
     } else {
