@@ -3,7 +3,8 @@
  *
  *     node --import tsx bench/ours.ts --program program.so --model DIR --threads 2 --learning-rate 1e-4
  *
- * DIR has model.safetensors (one file, F32) and tokens.bin (uint32). The lines and answers are step.py's.
+ * DIR has model.safetensors (one file, F32) and tokens.bin (uint32). The lines and answers are step.py's. With --random the
+ * weights are drawn, on whatever device the program runs.
  */
 import { closeSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -103,6 +104,7 @@ async function main(): Promise<void> {
       model: { type: "string" },
       threads: { type: "string", default: "1" },
       "learning-rate": { type: "string", default: "1e-4" },
+      random: { type: "boolean", default: false },
     },
   });
   if (!values.program || !values.model) throw new Error("ours.ts: --program FILE and --model DIR are needed");
@@ -110,7 +112,8 @@ async function main(): Promise<void> {
   const tokens = new Uint32Array(tokenBytes.buffer, tokenBytes.byteOffset, tokenBytes.length / 4);
   const baseline = status("VmRSS");
   const program = await openProgram(values.program, { threads: Number(values.threads) });
-  loadWeights(program, join(values.model, "model.safetensors"));
+  if (values.random) await program.load({ seed: 0 });
+  else loadWeights(program, join(values.model, "model.safetensors"));
   const training = new Training(program, tokens, Number(values["learning-rate"]));
   print({ ready: true });
   for await (const line of createInterface({ input: process.stdin })) {

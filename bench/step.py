@@ -3,10 +3,12 @@
     step.py --init DIR                                            writes DIR/config.json, model.safetensors, tokens.bin
     step.py --model DIR --sequence 1024 --precision fp32          answers "step", "reset-peak" and "quit" on standard input
     step.py --model DIR --sequence 1024 --precision fp32 --profile      where the time of a step goes
+    step.py --model DIR --sequence 32768 --precision bf16 --device cuda --checkpointing --compile      on a GPU
 
 One JSON object a line on standard output: {"ready": true}, then {"seconds", "loss"} for a step and, for quit,
 {"peak_rss_bytes", "anonymous_rss_bytes", "baseline_rss_bytes"}: the highest resident memory since the last reset-peak,
-what of the present one is not files, and what the process needed with everything imported but no model yet.
+what of the present one is not files, and what the process needed with everything imported but no model yet; on a GPU also
+"allocated_bytes", the most that tensors held of its memory. fp32 is never TF32.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 MODEL = dict(
     hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4, intermediate_size=1536,
@@ -39,6 +41,10 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--clip", type=float, help="clip gradients to this global norm")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--random", action="store_true", help="draw the weights: DIR needs no model.safetensors")
+    parser.add_argument("--checkpointing", action="store_true", help="compute each layer again in backward")
+    parser.add_argument("--compile", action="store_true", help="torch.compile each layer")
     parser.add_argument("--profile", action="store_true")
     return parser.parse_args()
 
@@ -60,16 +66,29 @@ def status(field):
     raise SystemExit(f"step.py: /proc/self/status has no {field}")
 
 
+def build_model(options):
+    """The model in F32 on its device."""
+    if options.random:
+        torch.manual_seed(0)
+        with torch.device(options.device):
+            config = AutoConfig.from_pretrained(options.model, use_cache=False)
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, attn_implementation="sdpa")
+    for parameter in model.parameters():
+        # A copy of its own: what is loaded may still be the file's pages, which would count as memory twice.
+        parameter.data = parameter.data.clone()
+    return model.to(options.device)
+
+
 class Training:
     def __init__(self, options):
         self.options = options
-        model = AutoModelForCausalLM.from_pretrained(
-            options.model, dtype=torch.float32, attn_implementation="sdpa"
-        )  # fmt: skip
-        for parameter in model.parameters():
-            # A copy of its own: what is loaded may still be the file's pages, which would count as memory twice.
-            parameter.data = parameter.data.clone()
-        self.model = model.train()
+        self.model = model = build_model(options).train()
+        if options.checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if options.compile:
+            for layer in model.model.layers:
+                layer.compile(dynamic=False)
         parameters = list(model.parameters())
         groups = [
             {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": WEIGHT_DECAY},
@@ -86,13 +105,17 @@ class Training:
         ids = torch.from_numpy(self.tokens[self.at : self.at + sequence].astype(np.int64))[None]
         self.at += sequence
         begin = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.options.precision == "bf16"):
+        device = self.options.device
+        ids = ids.to(device)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.options.precision == "bf16"):
             loss = self.model(input_ids=ids, labels=ids).loss
         loss.backward()
         if self.options.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
         return {"loss": loss.item(), "seconds": time.perf_counter() - begin}
 
 
@@ -134,12 +157,16 @@ def serve(training, baseline):
             answer = training.step()
         elif command == "reset-peak":
             Path("/proc/self/clear_refs").write_text("5")
+            if training.options.device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             answer = {"reset": True}
         elif command == "quit":
             answer = {
                 "peak_rss_bytes": status("VmHWM"), "anonymous_rss_bytes": status("RssAnon"),
                 "baseline_rss_bytes": baseline,
             }  # fmt: skip
+            if training.options.device == "cuda":
+                answer["allocated_bytes"] = torch.cuda.max_memory_allocated()
         else:
             answer = {"error": f'"{command}" is none of step, reset-peak, quit'}
         print(json.dumps(answer), flush=True)
@@ -157,6 +184,7 @@ def main():
     if not options.model:
         sys.exit("step.py: --model DIR or --init DIR is needed")
     torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     # What transformers imports only when a model is first built belongs to the baseline too.
     AutoModelForCausalLM.from_config(LlamaConfig(**{**MODEL, "num_hidden_layers": 1, "hidden_size": 64, "vocab_size": 8}))
     baseline = status("VmRSS")

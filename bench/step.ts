@@ -7,29 +7,13 @@
  * beside this file says what is measured and how to get the Python that this needs.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { stringify } from "yaml";
-import { buildProgram } from "../src/codegen/build.ts";
-import { compileConfig } from "../src/compile.ts";
-import { loadConfig } from "../src/config/load.ts";
-import { type MemoryAnswer, Peer } from "./peer.ts";
-
-interface Setting {
-  readonly precision: string;
-  readonly sequence: number;
-  readonly threads: number;
-  /** Holds config.json, model.safetensors and tokens.bin. */
-  readonly model: string;
-  /** Global norm that gradients are clipped to; null: not at all. */
-  readonly clip: number | null;
-  /** Options of ours as for `ithaca --set`, such as memory.activation_checkpointing=attention. */
-  readonly set: readonly string[];
-  readonly python: string;
-}
+import type { MemoryAnswer, Peer } from "./peer.ts";
+import { median, prepareOurs, type Setting, startOurs, startTorch } from "./sides.ts";
 
 interface Side {
   readonly seconds: number[];
@@ -37,7 +21,6 @@ interface Side {
   memory: MemoryAnswer;
 }
 
-const LEARNING_RATE = 1e-4;
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 
 /** The bench model and tokens, written once. */
@@ -51,45 +34,6 @@ function ensureModel(directory: string, python: string): void {
   });
   rmSync(directory, { recursive: true, force: true });
   renameSync(partial, directory);
-}
-
-function startTorch(setting: Setting): Promise<Peer> {
-  const args = [
-    ...["--model", setting.model, "--sequence", String(setting.sequence), "--precision", setting.precision],
-    ...["--threads", String(setting.threads), "--learning-rate", String(LEARNING_RATE)],
-    ...(setting.clip === null ? [] : ["--clip", String(setting.clip)]),
-  ];
-  return Peer.start("PyTorch", setting.python, [join(HERE, "step.py"), ...args]);
-}
-
-/** Compiles the bench model as `ithaca compile` would and starts a process that steps the program. */
-async function startOurs(setting: Setting): Promise<Peer> {
-  const output = join(setting.model, `${setting.precision}-${setting.sequence}`);
-  mkdirSync(output, { recursive: true });
-  const configPath = join(output, "config.yaml");
-  writeFileSync(
-    configPath,
-    stringify({
-      model: setting.model,
-      data: join(setting.model, "tokens.bin"),
-      output_dir: output,
-      precision: setting.precision,
-      threads: setting.threads,
-      sequence_length: setting.sequence,
-      max_steps: 1000,
-      learning_rate: LEARNING_RATE,
-      weight_decay: 0.1,
-      adam_beta2: 0.95,
-      max_grad_norm: setting.clip,
-    }),
-  );
-  const { sources } = await compileConfig(loadConfig(configPath, setting.set));
-  const { program } = await buildProgram(sources, join(output, "build"), "cpu", console.error);
-  const args = [
-    ...["--program", program, "--model", setting.model, "--threads", String(setting.threads)],
-    ...["--learning-rate", String(LEARNING_RATE)],
-  ];
-  return Peer.start("Ithaca", process.execPath, ["--import", "tsx", join(HERE, "ours.ts"), ...args]);
 }
 
 /** Warms both up, then steps them in turn; the peaks count from after the warm-up. */
@@ -109,12 +53,6 @@ async function race(peers: readonly Peer[], warmup: number, steps: number): Prom
   }
   for (const [index, peer] of peers.entries()) sides[index]!.memory = await peer.quit();
   return sides;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 /** What the model and its training take, without the interpreter and its libraries. */
@@ -187,10 +125,11 @@ async function main(): Promise<void> {
         ...{ precision, sequence, python, model: values.work, threads: Number(values.threads) },
         clip: values.clip === undefined ? null : Number(values.clip),
         set: values.set,
+        ...{ device: "cpu", random: false },
       };
       const peers: { ours?: Peer; torch?: Peer } = {};
       try {
-        if (values.only !== "torch") peers.ours = await startOurs(setting);
+        if (values.only !== "torch") peers.ours = await startOurs(setting, await prepareOurs(setting));
         if (values.only !== "ours") peers.torch = await startTorch(setting);
         const sides = await race(Object.values(peers), Number(values.warmup), Number(values.steps));
         const torch = peers.torch ? sides.at(-1) : undefined;
