@@ -12,6 +12,7 @@
 #include "ithaca/file.h"
 #include "ithaca/local_comm.h"
 #include "ithaca/memory.h"
+#include "ithaca/tcp_world.h"
 #include "ithaca/watchdog.h"
 #include "ithaca/world.h"
 #include "loop.h"
@@ -90,7 +91,9 @@ std::string message_of(const std::exception& error) {
 
 std::unique_ptr<World> open_world(const RunFile& run, const ProgramSpec& spec) {
   const int ranks = Mesh(spec.axes, spec.num_axes).ranks();
-  if (run.mpi) return open_mpi_world(ranks, spec.hash, std::chrono::seconds(run.timeout_s));
+  const std::chrono::seconds timeout(run.timeout_s);
+  if (run.mpi) return open_mpi_world(ranks, spec.hash, timeout);
+  if (run.tcp) return open_tcp_world(read_meeting(ranks), spec.hash, timeout);
   return std::make_unique<LocalWorld>(ranks);
 }
 
@@ -160,7 +163,7 @@ int run_main(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   const ProgramSpec& spec = *ithaca_program();
   const RunFile run = read_run_file(arguments.run_file);
-  if (run.mpi) catch_signals();  // a signal may come while MPI still waits for the other ranks
+  if (run.mpi || run.tcp) catch_signals();  // a signal may come while this one still waits for the other ranks
   const auto world = open_world(run, spec);
   try {
     return run_in(*world, run, spec, arguments.progress);

@@ -124,7 +124,8 @@ RunFile read_run_file(const std::string& path) {
   run.timeout_s = keys.whole("timeout_s", 0, 30);
   const std::string comm = keys.text("comm", "local");
   if (comm != "local" && comm != "mpi" && comm != "nccl") keys.refuse("comm", "\"local\", \"mpi\" or \"nccl\"");
-  run.mpi = comm != "local";
+  run.mpi = comm == "mpi";
+  run.tcp = comm == "nccl" && run.ranks > 1;
   return run;
 }
 

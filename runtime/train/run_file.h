@@ -26,7 +26,9 @@ struct RunFile {
   int threads = 1;  // OpenMP threads of each rank
   int ranks = 1;
   std::int64_t timeout_s = 0;  // after which a rank without a sign of life ends the run; 0: never
-  bool mpi = false;  // each rank a process of an MPI job; else all are threads of this one
+  // Each rank a process, of an MPI job or one that a launcher's variables tell of; else all are threads of this one.
+  bool mpi = false;
+  bool tcp = false;
 };
 
 // Throws Error naming the file, the key, its value and what is allowed.

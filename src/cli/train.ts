@@ -75,7 +75,7 @@ async function trainAndTell(
 async function trainAlong(file: string, { set }: ConfigOptions, job: OuterJob, exit: Exit): Promise<void> {
   const config = loadConfig(file, set);
   requireFitting(job, config);
-  if (job.launcher === "torchrun") return;
+  if (job.launcher === "torchrun" && config.parallel.comm !== "nccl") return;
   const { compileConfig } = await import("../compile.ts");
   const silent = { report: () => {}, lines: new PassThrough().resume(), job };
   const { exitCode } = await train(await compileConfig(config), config, silent);

@@ -67,7 +67,7 @@ export async function buildProgram(
 ): Promise<Program> {
   const toolchain = await findToolchain();
   const target = typeof on === "string" ? await buildTarget(on, comm === "nccl") : on;
-  const mpi = comm === "local" ? undefined : await requireMpi();
+  const mpi = comm === "mpi" ? await requireMpi() : undefined;
   const runtime = await runtimeLibrary(toolchain, report, target);
   const entry = [target.runtimeUnit(trainEntry), ...(mpi ? await mpiUnits(mpi) : [])];
   const nccl = comm === "nccl" ? await listUnits(join(runtimeRoot, "src/nccl")) : [];

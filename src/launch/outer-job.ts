@@ -1,6 +1,6 @@
 /**
  * @file The job that another launcher has started this process in, as its variables say: mpirun's and srun's processes are
- * the ranks of the run, of torchrun's the first one runs all ranks.
+ * the ranks of the run, of torchrun's too with NCCL, else the first one runs them all.
  */
 import type { Config } from "../config/load.ts";
 import { UserError } from "../ir/error.ts";
@@ -54,7 +54,7 @@ export function requireFitting(job: OuterJob, { parallel }: Pick<Config, "parall
       remedy: `Leave out parallel.hosts, or start it without ${launcher}.`,
     });
   }
-  if (launcher === "torchrun" && !job.isOneMachine) {
+  if (launcher === "torchrun" && !job.isOneMachine && parallel.comm !== "nccl") {
     throw new UserError(
       "torchrun has started processes on several machines, which is not enough for Open MPI",
       {

@@ -16,9 +16,13 @@ export interface TrainResult {
   readonly last: StepMetrics | undefined;
 }
 
-/** How the ranks start: as threads of one process, as processes of mpirun's, or as the job that this process is in. */
+/**
+ * How the ranks start: as threads of one process, as processes of this one's or of mpirun's, or as the job that this
+ * process is in.
+ */
 export type Start =
   | { readonly by: "itself"; readonly ranks: number }
+  | { readonly by: "processes"; readonly ranks: number; readonly port: number }
   | { readonly by: "mpirun"; readonly job: MpiJob }
   | { readonly by: "job"; readonly job: OuterJob };
 
@@ -54,9 +58,11 @@ export async function runBinary(
   // In a group of its own Ctrl-C on a terminal reaches this process alone, and is passed on once; in a job it is the
   // launcher that signals groups. Standard output is the result of the command, so what the binary has to say goes to
   // standard error.
-  const child = spawn(command, args, { stdio: ["ignore", 2, "pipe"], detached: start.by !== "job" });
-  const signals = passSignals(child, start);
-  const abandoned = mpirun && endIfAbandoned(child);
+  const children = environmentsOf(start).map((env) =>
+    spawn(command, args, { stdio: ["ignore", 2, "pipe"], detached: start.by !== "job", env }),
+  );
+  const signals = passSignals(children, start);
+  const abandoned = mpirun && endIfAbandoned(children[0] as ChildProcess);
   let said = "";
   const say = (text: string) => {
     if (text === "") return;
@@ -64,12 +70,14 @@ export async function runBinary(
     if (display) display.message(text);
     else process.stderr.write(text);
   };
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => say(mpirun ? mpirun.add(text) : text));
+  for (const { stderr } of children) {
+    stderr?.setEncoding("utf8").on("data", (text: string) => say(mpirun ? mpirun.add(text) : text));
+  }
   try {
-    const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
-      child.on("error", reject);
-      child.on("close", (code, signal) => resolve([code, signal]));
-    });
+    const ends = await Promise.all(children.map(endOf));
+    // Of several, one that a signal ended is the cause of the others' end.
+    const [code, signal] =
+      ends.find(([, signal]) => signal !== null) ?? ends.find(([code]) => code !== 0) ?? ([0, null] as const);
     follower.stop();
     say(mpirun?.end() ?? "");
     display?.stop();
@@ -102,6 +110,29 @@ export async function runBinary(
   }
 }
 
+/** One for each process to start: those of this process's own know by it who they are, and where they meet. */
+function environmentsOf(start: Start): NodeJS.ProcessEnv[] {
+  if (start.by !== "processes") return [process.env];
+  return Array.from({ length: start.ranks }, (_, rank) => ({
+    ...process.env,
+    RANK: `${rank}`,
+    LOCAL_RANK: `${rank}`,
+    WORLD_SIZE: `${start.ranks}`,
+    LOCAL_WORLD_SIZE: `${start.ranks}`,
+    MASTER_ADDR: "127.0.0.1",
+    MASTER_PORT: `${start.port}`,
+  }));
+}
+
+type End = readonly [code: number | null, signal: NodeJS.Signals | null];
+
+function endOf(child: ChildProcess): Promise<End> {
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => resolve([code, signal]));
+  });
+}
+
 /** What hosts need, where there are several. */
 function remedyFor(start: Start, binary: string): string {
   if (start.by !== "mpirun" || start.job.hosts === null) return "";
@@ -117,13 +148,18 @@ function deathOf(start: Start, signal: NodeJS.Signals, after: string): string {
   if (start.by === "itself" && start.ranks > 1) {
     return `ranks 0 to ${start.ranks - 1}, threads of one process, were ${how}${why}`;
   }
+  // The ranks themselves have said which of them it was.
+  if (start.by === "processes") return `a rank was ${how}${why}`;
   const who =
     start.by === "job" ? `rank ${start.job.rank}` : start.by === "mpirun" ? "mpirun" : "the training process";
   return `${who} was ${how}${why}`;
 }
 
-/** Passes Ctrl-C and its like on to `child`, and ends it with this process. */
-function passSignals(child: ChildProcess, start: Start): { readonly passed: number; stop(): void } {
+/** Passes Ctrl-C and its like on to `children`, and ends them with this process. */
+function passSignals(
+  children: readonly ChildProcess[],
+  start: Start,
+): { readonly passed: number; stop(): void } {
   const signals = [
     "SIGINT",
     "SIGTERM",
@@ -134,10 +170,13 @@ function passSignals(child: ChildProcess, start: Start): { readonly passed: numb
   const pass = (signal: NodeJS.Signals) => {
     // The launcher of a job signals the binary as well.
     if (start.by === "job") return;
-    child.kill(start.by === "mpirun" ? mpirunSignal(passed) : signal === "SIGHUP" ? "SIGTERM" : signal);
+    const passedOn = start.by === "mpirun" ? mpirunSignal(passed) : signal === "SIGHUP" ? "SIGTERM" : signal;
+    for (const child of children) child.kill(passedOn);
     passed += 1;
   };
-  const killChild = () => child.kill("SIGKILL");
+  const killChild = () => {
+    for (const child of children) child.kill("SIGKILL");
+  };
   for (const signal of signals) process.on(signal, pass);
   process.on("exit", killChild);
   return {

@@ -1,5 +1,6 @@
 /** @file Trains: prepares the data, builds the program, starts it and stays with it to the end. */
 import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { writeWhole } from "../cache.ts";
 import { buildProgram, type Report, type Source } from "../codegen/build.ts";
@@ -34,7 +35,7 @@ export async function train(
   const build = join(config.output_dir, "build");
   const { model } = compiled;
   const { comm } = config.parallel;
-  if (comm !== "local") await requireMpi(); // before the data, which may take a while
+  if (comm === "mpi") await requireMpi(); // before the data, which may take a while
   requireWritable(config.output_dir);
   const data = await prepareData(config, vocabularySize(model), percent("reading the text", options.report));
   const program = await buildProgram(compiled.sources, build, config.target, options.report, comm);
@@ -43,21 +44,35 @@ export async function train(
   if (profile) beginProfile(profile);
   const run = await runFile(config, model, data, build, profile?.folder ?? null);
   await writeWhole(path, `${JSON.stringify(run, null, 2)}\n`);
-  const start = startOf(config, options.job ?? null);
+  const start = await startOf(config, options.job ?? null);
   const result = await runBinary(program.train, path, config, { ...options, start });
   const trace = profile && endProfile(profile);
   if (trace) options.report(`${trace} has the times of one step, for ithaca view --trace or Perfetto`);
   return result;
 }
 
-/** A job of torchrun's has no say: its first process runs all ranks. */
-function startOf({ parallel }: Config, job: OuterJob | null): Start {
+/** A job of torchrun's has no say but for NCCL: its first process runs all ranks. */
+async function startOf({ parallel }: Config, job: OuterJob | null): Promise<Start> {
   const ranks = parallel.sequence * parallel.data;
   if (parallel.comm === "local") return { by: "itself", ranks };
-  if (job && job.launcher !== "torchrun") return { by: "job", job };
+  if (job && (job.launcher !== "torchrun" || parallel.comm === "nccl")) return { by: "job", job };
+  if (parallel.comm === "nccl") {
+    return ranks === 1 ? { by: "itself", ranks } : { by: "processes", ranks, port: await freePort() };
+  }
   const hosts = parallel.hosts && placeRanks(parallel.hosts, ranks);
   if (hosts && "message" in hosts) throw new Error(`parallel.hosts was not checked: ${hosts.message}`);
   return { by: "mpirun", job: { ranks, hosts, args: parallel.launcher_args } };
+}
+
+/** A port of this machine that nobody listens on now. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().on("error", reject);
+    server.listen(0, () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
 }
 
 /** Reports every tenth of a long piece of work. */

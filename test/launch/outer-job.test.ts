@@ -60,6 +60,7 @@ describe("a job fits a run", () => {
   test("of as many ranks", () => {
     for (const environment of [mpirun, srun, torchrun]) check(environment);
     check(torchrun, { comm: "local" });
+    check({ ...torchrun, LOCAL_WORLD_SIZE: "2" }, { comm: "nccl" });
   });
 
   test.each([

@@ -1,10 +1,16 @@
 /** @file Ranks as processes that meet over TCP: the collectives' bits, and an end with a name whatever ends one of them. */
 import { spawn } from "node:child_process";
-import { createServer } from "node:net";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import { buildExecutables } from "../../src/codegen/build.ts";
 import { includeDirs, runtimeFlags } from "../../src/codegen/toolchain.ts";
+import { runBinary } from "../../src/launch/run-binary.ts";
+import { freePort } from "../../src/launch/train.ts";
+import { metricsOf, startTraining } from "../support/command-line.ts";
 
 const source = fileURLToPath(new URL("./mpi_ranks.cc", import.meta.url));
 const patient = { timeout: 120_000 };
@@ -16,16 +22,6 @@ beforeAll(async () => {
   const units = [{ path: source, flags: runtimeFlags, includeDirs }];
   [program = ""] = await buildExecutables([{ name: "tcp_ranks", units }]);
 }, 600_000);
-
-/** One that is free now. */
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 /** Starts ranks and waits for all but those that are stopped, which it then kills. */
 async function job(
@@ -56,6 +52,31 @@ async function job(
   const all = (key: "stdout" | "stderr") => others.map((other) => other[key]).join("");
   return { codes: others.map(({ code }) => code), stdout: all("stdout"), stderr: all("stderr"), seconds };
 }
+
+test("a training run: the bits of ranks that are threads", patient, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ithaca-tcp-"));
+  try {
+    const local = startTraining(folder, "local", { parallel: { sequence: 2 }, max_steps: 3 });
+    expect(await local.exit, local.stderr).toBe(0);
+    const file = join(folder, "run.json");
+    const output = join(folder, "tcp");
+    mkdirSync(output);
+    const run = JSON.parse(readFileSync(join(local.output, "build/run.json"), "utf8"));
+    writeFileSync(file, JSON.stringify({ ...run, comm: "nccl", output_dir: output }));
+    const start = { by: "processes", ranks: 2, port: await freePort() } as const;
+    const config = { output_dir: output, max_steps: 3, resume: null };
+    const lines = new PassThrough().resume();
+    const { exitCode } = await runBinary(join(local.output, "build/train"), file, config, { lines, start });
+    expect(exitCode).toBe(0);
+    const losses = (folder: string) => metricsOf(folder).map(({ loss }) => loss);
+    expect(losses(output)).toHaveLength(3);
+    expect(losses(output)).toEqual(losses(local.output));
+    const weights = (folder: string) => readFileSync(join(folder, "final/model.safetensors"));
+    expect(weights(output).equals(weights(local.output))).toBe(true);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
 
 describe("ranks over TCP", () => {
   test("every collective, on two axes at a time", patient, async () => {

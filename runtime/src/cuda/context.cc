@@ -1,11 +1,19 @@
 // Streams, events and communicators of one rank.
 #include "cuda/context.h"
 
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 #include "cuda/check.h"
 
 namespace ithaca::cuda {
+
+namespace {
+
+constexpr auto kBetweenQueries = std::chrono::microseconds(50);
+
+}  // namespace
 
 Context::Context(const ProgramSpec& spec, Comm* const* comms) {
   for (cudaStream_t* stream : {&compute, &comm, &to_host, &to_device}) {
@@ -64,11 +72,31 @@ void Context::join() {
 
 void Context::synchronize() {
   for (cudaStream_t stream : {compute, comm, to_host, to_device}) {
+    if (is_watched()) watch(stream);
     check_cuda(cudaStreamSynchronize(stream), "the step");
   }
   for (const auto& axis : comms_) {
     if (axis) axis->check();
   }
+}
+
+// A collective whose partner is dead never ends: the communicators are asked while it is waited for.
+void Context::watch(cudaStream_t stream) {
+  for (;;) {
+    const cudaError_t code = cudaStreamQuery(stream);
+    if (code != cudaErrorNotReady) return check_cuda(code, "the step");
+    for (const auto& axis : comms_) {
+      if (axis) axis->check();
+    }
+    std::this_thread::sleep_for(kBetweenQueries);
+  }
+}
+
+bool Context::is_watched() const {
+  for (const auto& axis : comms_) {
+    if (axis && axis->is_watched()) return true;
+  }
+  return false;
 }
 
 std::uint64_t Context::bytes_sent() const {

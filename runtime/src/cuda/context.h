@@ -43,6 +43,9 @@ class Context {
   Libraries libraries;
 
  private:
+  void watch(cudaStream_t stream);
+  bool is_watched() const;
+
   std::vector<cudaEvent_t> events_;
   cudaEvent_t forked_ = nullptr;
   cudaEvent_t joined_[3] = {};

@@ -25,8 +25,10 @@ class DeviceComm {
   virtual void all_gather(const void* send, void* recv, std::size_t bytes, cudaStream_t stream) = 0;
   virtual void reduce_scatter(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) = 0;
   virtual void all_reduce(const void* send, void* recv, std::size_t count, DType dtype, cudaStream_t stream) = 0;
-  // Throws Error if a call that was issued has failed since.
+  // Throws Error if a call that was issued has failed since; what was issued may then never end.
   virtual void check() {}
+  // Whether a rank that dies shows in check() alone, so that a wait without it might have no end.
+  virtual bool is_watched() const { return false; }
   // As Comm::bytes_sent(), counted as calls are issued.
   std::uint64_t bytes_sent() const { return bytes_sent_; }
 

@@ -30,7 +30,9 @@ class NcclComm final : public DeviceComm {
     host.all_gather(&mine, all.data(), sizeof mine);
     check_nccl(ncclCommInitRank(&comm_, host.size(), all[0], host.rank()), "ncclCommInitRank");
   }
-  ~NcclComm() override { ncclCommDestroy(comm_); }
+  ~NcclComm() override {
+    if (comm_) ncclCommDestroy(comm_);
+  }
 
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
@@ -65,9 +67,16 @@ class NcclComm final : public DeviceComm {
   }
   void check() override {
     ncclResult_t state = ncclSuccess;
-    check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError", comm_);
-    check_nccl(state, "a collective", comm_);
+    if (comm_) check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError", comm_);
+    if (state == ncclSuccess || state == ncclInProgress) return;
+    const std::string why = ncclGetErrorString(state);
+    const std::string last = ncclGetLastError(comm_);
+    // Ends the kernels that wait for a rank without end.
+    ncclCommAbort(comm_);
+    comm_ = nullptr;
+    throw Error("a collective failed, most likely since another rank died: " + why + (last.empty() ? "" : "; " + last));
   }
+  bool is_watched() const override { return true; }
 
  private:
   Comm& host_;
