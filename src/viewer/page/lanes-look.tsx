@@ -1,6 +1,7 @@
 /** @file The lanes of the schedule over predicted time, and beneath each what a run took. The wheel zooms, a drag moves. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ViewData } from "../view-data.ts";
+import { surfaceOf } from "./canvas.ts";
 import { kindOfOp, type Pick, secondsText } from "./pick.ts";
 
 interface LanesProps {
@@ -121,22 +122,18 @@ export function LanesLook({ data, pick, onPick }: LanesProps) {
 }
 
 function paint(canvas: HTMLCanvasElement, rows: readonly Row[], begin: number, end: number, pick: Pick | null): void {
-  const ratio = devicePixelRatio;
-  canvas.width = canvas.clientWidth * ratio;
-  canvas.height = canvas.clientHeight * ratio;
-  const context = canvas.getContext("2d");
-  if (!context) return;
-  const style = getComputedStyle(canvas);
-  const scale = canvas.width / (end - begin);
-  context.clearRect(0, 0, canvas.width, canvas.height);
+  const surface = surfaceOf(canvas);
+  if (!surface) return;
+  const { context, width, ratio, color } = surface;
+  const scale = width / (end - begin);
   rows.forEach(({ bars, title }, row) => {
     const y = (row * ROW + 5) * ratio;
     context.globalAlpha = title.endsWith("measured") ? 0.75 : 1;
     for (const bar of bars) {
       const x = (bar.begin - begin) * scale;
       const wide = Math.max((bar.end - bar.begin) * scale, 0.6);
-      if (x > canvas.width || x + wide < 0) continue;
-      context.fillStyle = style.getPropertyValue(bar.name === pick ? "--text" : `--op-${kindOfOp(bar.op)}`);
+      if (x > width || x + wide < 0) continue;
+      context.fillStyle = color(bar.name === pick ? "text" : `op-${kindOfOp(bar.op)}`);
       context.fillRect(x, y, wide > 3 ? wide - 0.7 : wide, (ROW - 10) * ratio);
     }
   });

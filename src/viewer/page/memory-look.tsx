@@ -1,6 +1,7 @@
 /** @file The arena over the steps: every buffer as a rectangle from its first step to its last, at its offset. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ViewBuffer, ViewData } from "../view-data.ts";
+import { surfaceOf } from "./canvas.ts";
 import { bytesText, type Pick } from "./pick.ts";
 
 interface MemoryProps {
@@ -77,23 +78,18 @@ export function MemoryLook({ data, pick, onPick }: MemoryProps) {
 }
 
 function paint(canvas: HTMLCanvasElement, buffers: readonly ViewBuffer[], steps: number, bytes: number, pick: Pick | null): void {
-  const ratio = devicePixelRatio;
-  canvas.width = canvas.clientWidth * ratio;
-  canvas.height = canvas.clientHeight * ratio;
-  const context = canvas.getContext("2d");
-  if (!context) return;
-  const style = getComputedStyle(canvas);
-  const [width, height] = [canvas.width, canvas.height];
-  context.clearRect(0, 0, width, height);
+  const surface = surfaceOf(canvas);
+  if (!surface) return;
+  const { context, width, height, ratio, color } = surface;
   for (const { kind, first, last, offset, bytes: own, name } of buffers) {
     const x = (first / steps) * width;
     const high = Math.max((own / bytes) * height, 0.5);
     const y = height - (offset / bytes) * height - high;
     const wide = Math.max(((last + 1 - first) / steps) * width, 0.7);
-    context.fillStyle = style.getPropertyValue(`--${kind}`);
+    context.fillStyle = color(kind);
     context.fillRect(x, y, wide, high);
     if (name === pick || (high > 6 && wide > 3)) {
-      context.strokeStyle = style.getPropertyValue(name === pick ? "--text" : "--back");
+      context.strokeStyle = color(name === pick ? "text" : "back");
       context.lineWidth = name === pick ? 2 * ratio : 0.5 * ratio;
       context.strokeRect(x, y, wide, high);
     }
