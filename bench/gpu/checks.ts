@@ -28,6 +28,7 @@ export async function buildChecks(cuda: Cuda): Promise<string[]> {
     with: cuda.version,
     compiler: cuda.nvcc,
   });
+  const target = await buildTarget("cuda");
   const tests = join(packageRoot, "test/cuda");
   const own = sources(kernels, ".cu").map(unit);
   // The fibers' own test is of what stands in for a GPU.
@@ -36,12 +37,11 @@ export async function buildChecks(cuda: Cuda): Promise<string[]> {
   const beside: Executable[] = [
     {
       name: "gpu_kernels",
-      units: [...checks, join(tests, "gpu/memory.cc")].map(unit).concat(own),
+      units: [...checks.map(unit), target.runtimeUnit(join(tests, "gpu/memory.cc")), ...own],
       linkFlags,
     },
     { name: "gpu_measure", units: [unit(join(tests, "gpu/measure.cu")), ...own], linkFlags },
   ];
-  const target = await buildTarget("cuda");
   const libraries = { name: "gpu_libraries", units: [target.runtimeUnit(join(tests, "gpu_libraries.cc"))] };
   const paths = await buildExecutables(beside, console.error);
   return [...paths, ...(await buildExecutables([libraries], console.error, "cuda"))];
