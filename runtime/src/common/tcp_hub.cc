@@ -116,9 +116,9 @@ void Hub::read_hello(Connection& connection) {
                 std::to_string(ranks));
   }
   if (program_.empty()) program_ = hello.program;
-  if (program_ != hello.program) {
-    return fail(name + " runs program " + hello.program + ", another rank runs " + program_ +
-                "; put the same build on every machine");
+  if (program_ != hello.program && refusal_.empty()) {
+    refusal_ = name + " runs program " + hello.program + ", another rank runs " + program_ +
+               "; put the same build on every machine";
   }
   connection.is_known = true;
   connection.rank = hello.rank;
@@ -127,6 +127,9 @@ void Hub::read_hello(Connection& connection) {
     if (member.own) return fail("two processes say that they are rank " + std::to_string(hello.rank));
     member.own = &connection;
     member.name = name;
+    // Once all are there to be told: who comes later would find nobody, and say so.
+    const bool are_all_there = std::ranges::all_of(members_, [](const Member& one) { return one.own != nullptr; });
+    if (!refusal_.empty() && are_all_there) return fail(refusal_);
   } else {
     Group& group = groups_[std::string(connection.read.data() + sizeof hello, hello.name_bytes)];
     group.members.resize(hello.members);
@@ -211,6 +214,7 @@ void Hub::tick() {
   if (missing != members_.end()) {
     waited_ += kTick;
     if (waited_ < patience_) return;
+    if (!refusal_.empty()) return fail(refusal_);
     return fail(missing->name + " did not come within " + std::to_string(patience_.count()) +
                 " s; start one process for each rank, all with the same MASTER_ADDR and MASTER_PORT");
   }

@@ -91,6 +91,7 @@ class Hub {
   std::list<Connection> connections_;
   std::map<std::string, Group> groups_;
   std::string program_;
+  std::string refusal_;  // why the ranks that came do not belong together; said once all are there
   std::chrono::milliseconds waited_{0};  // for ranks that have not come
   bool ended_ = false;
   std::thread thread_;
