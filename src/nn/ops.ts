@@ -214,7 +214,8 @@ export declare function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor;
  * softmax(scale q k^T + mask) v over [batch, sequence, heads, head_dim], each key head shared by heads /
  * key heads query heads; also the log-sum-exp of each row in f32. Query i sees key j where segments[i] =
  * segments[j] unless `packed` is false, and with `causal` j <= i, and with `window` w > 0 also i - j < w.
- * `softcap` c > 0 replaces a score s by c tanh(s / c). Computed in blocks (Dao 2023, arXiv:2307.08691).
+ * `softcap` c > 0 replaces a score s by c tanh(s / c). Queries may be split over ranks, which know where
+ * their share begins; keys and segments may not. Computed in blocks (Dao 2023, arXiv:2307.08691).
  */
 export declare function attention(
   q: Tensor,

@@ -63,6 +63,7 @@ test("all of it", async () => {
     snapshot_every: 0,
     resume: null,
     save_final: true,
+    trace: null,
     threads: 2,
     ranks: 1,
     comm: "local",

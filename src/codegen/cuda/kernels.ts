@@ -28,26 +28,28 @@ export function takesCudnn(node: Node, mesh: Mesh): boolean {
   return q.type.dtype === "bf16" && isMaskTaken && isWhole && isFit;
 }
 
-function attentionShape(node: Node, mesh: Mesh): string {
+/** The shape for a call, and the one without where a rank's queries begin: a constant, on which workspaces depend. */
+function attentionShape(node: Node, mesh: Mesh): { shape: string; sizes: string } {
   const [batch, queries, heads, width] = localSizes(node.operands[0].type, mesh);
   const [, keys, keyHeads] = localSizes(node.operands[1].type, mesh);
   const { causal, window, scale, softcap } = node.attrs as unknown as AttentionAttrs;
   const sizes = args(batch, queries, keys, heads, keyHeads, width, causal, window);
   const { axes } = node.operands[0].type.dims[1];
   const offset = axes.length > 0 ? [`(${partOf(axes, mesh)}) * ${queries}`] : [];
-  return `AttentionShape{${args(sizes, floatLiteral(scale), floatLiteral(softcap), ...offset)}}`;
+  const own = args(sizes, floatLiteral(scale), floatLiteral(softcap));
+  return { shape: `AttentionShape{${args(own, ...offset)}}`, sizes: `AttentionShape{${own}}` };
 }
 
 function attend(node: Node, { inputs, outputs, mesh, workspace, workspaceBytes, call }: EmitContext): string {
-  const shape = attentionShape(node, mesh);
+  const { shape, sizes } = attentionShape(node, mesh);
   const { packed } = node.attrs as unknown as AttentionAttrs;
   const [q, k, v, segments, ...rest] = inputs;
   const operands = [q, k, v, packed ? segments : "nullptr", ...rest, ...outputs, workspace];
   const takes = takesCudnn(node, mesh);
   const scope = takes ? "" : "plain::";
-  const reserved = `static_assert(${scope}${node.op}_workspace_bytes(${shape}) <= ${workspaceBytes});`;
+  const reserved = `static_assert(${scope}${node.op}_workspace_bytes(${sizes}) <= ${workspaceBytes});`;
   if (!takes) return `${reserved} ${call(`plain::${node.op}`, shape, ...operands)}`;
-  const supported = `static_assert(cudnn_attention_supported(${shape}, ${packed}));`;
+  const supported = `static_assert(cudnn_attention_supported(${sizes}, ${packed}));`;
   return `${supported} ${reserved} ${call(node.op, "gpu.libraries", shape, ...operands)}`;
 }
 
