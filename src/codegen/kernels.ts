@@ -6,6 +6,7 @@
  * type: an op without a kernel does not compile. Sizes are those of one rank's share.
  */
 import type { Node } from "../ir/graph.ts";
+import type { AttentionAttrs } from "../ir/ops/attention.ts";
 import type { OpName } from "../ir/ops/index.ts";
 import { type RopeAttrs, ropeFrequencies } from "../ir/ops/position.ts";
 import type { NodeOf } from "../ir/rewrite.ts";
@@ -180,6 +181,24 @@ export function productShape(
   const [m, k] = transposeA ? [last, rows] : [rows, last];
   const n = transposeB ? rowsAndColumns(b.type, mesh)[0] : (localSizes(b.type, mesh).at(-1) as number);
   return [m, n, k, transposeA, transposeB, adds];
+}
+
+/**
+ * AttentionShape in braces: `sizes` is what workspaces depend on, a constant; `shape` has besides the position of the
+ * rank's first query, where queries are split.
+ */
+export function attentionShape(
+  { operands: [{ type: q }, { type: k }], attrs }: Node,
+  mesh: Mesh,
+): { readonly sizes: string; readonly shape: string } {
+  const [batch, queries, heads, width] = localSizes(q, mesh);
+  const [, keys, keyHeads] = localSizes(k, mesh);
+  const { causal, window, scale, softcap } = attrs as unknown as AttentionAttrs;
+  const options = args(causal, window, floatLiteral(scale), floatLiteral(softcap));
+  const sizes = args(batch, queries, keys, heads, keyHeads, width, options);
+  const { axes } = q.dims[1];
+  const offset = axes.length > 0 ? `, (${partOf(axes, mesh)}) * ${queries}` : "";
+  return { sizes: `{${sizes}}`, shape: `{${sizes}${offset}}` };
 }
 
 /** Throws unless the sum that a product adds to is where the result goes. */

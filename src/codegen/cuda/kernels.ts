@@ -2,13 +2,11 @@
 import type { Node } from "../../ir/graph.ts";
 import type { AttentionAttrs } from "../../ir/ops/attention.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
-import { floatLiteral } from "../elementwise.ts";
 import {
-  args,
+  attentionShape,
   type EmitContext,
   type Kernels,
   type OwnKernel,
-  partOf,
   productShape,
   requireInPlace,
   sharedKernels,
@@ -28,20 +26,9 @@ export function takesCudnn(node: Node, mesh: Mesh): boolean {
   return q.type.dtype === "bf16" && isMaskTaken && isWhole && isFit;
 }
 
-/** The shape for a call, and the one without where a rank's queries begin: a constant, on which workspaces depend. */
-function attentionShape(node: Node, mesh: Mesh): { shape: string; sizes: string } {
-  const [batch, queries, heads, width] = localSizes(node.operands[0].type, mesh);
-  const [, keys, keyHeads] = localSizes(node.operands[1].type, mesh);
-  const { causal, window, scale, softcap } = node.attrs as unknown as AttentionAttrs;
-  const sizes = args(batch, queries, keys, heads, keyHeads, width, causal, window);
-  const { axes } = node.operands[0].type.dims[1];
-  const offset = axes.length > 0 ? [`(${partOf(axes, mesh)}) * ${queries}`] : [];
-  const own = args(sizes, floatLiteral(scale), floatLiteral(softcap));
-  return { shape: `AttentionShape{${args(own, ...offset)}}`, sizes: `AttentionShape{${own}}` };
-}
-
 function attend(node: Node, { inputs, outputs, mesh, workspace, workspaceBytes, call }: EmitContext): string {
-  const { shape, sizes } = attentionShape(node, mesh);
+  const own = attentionShape(node, mesh);
+  const [shape, sizes] = [`AttentionShape${own.shape}`, `AttentionShape${own.sizes}`];
   const { packed } = node.attrs as unknown as AttentionAttrs;
   const [q, k, v, segments, ...rest] = inputs;
   const operands = [q, k, v, packed ? segments : "nullptr", ...rest, ...outputs, workspace];
