@@ -11,7 +11,7 @@ import { parameterCount } from "./ir/flops.ts";
 import { recordOf } from "./ir/ops/index.ts";
 import { type Plan, peak } from "./ir/plan.ts";
 import type { Rates } from "./passes/keep.ts";
-import { placeBest } from "./passes/plan-memory.ts";
+import { placeBest } from "./passes/placement.ts";
 import { type Anatomy, anatomyOf, type Part } from "./plan/anatomy.ts";
 import { projected } from "./plan/formulas.ts";
 import { type Loads, loadsOf } from "./plan/loads.ts";

@@ -89,3 +89,8 @@ export function escaping(graph: Graph): Value[] {
 export function allNodes(nodes: readonly Node[]): Node[] {
   return nodes.flatMap((node) => [node, ...(node.body ? allNodes(node.body.nodes) : [])]);
 }
+
+/** How many nodes there are, those of bodies included. */
+export function nodeCount(nodes: readonly Node[]): number {
+  return nodes.reduce((count, { body }) => count + 1 + (body ? nodeCount(body.nodes) : 0), 0);
+}

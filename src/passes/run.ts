@@ -1,6 +1,6 @@
 /** @file Runs a pipeline: checks what passes need, verifies what they promise, and says which one broke something. */
 import { UserError } from "../ir/error.ts";
-import { allNodes, type Graph } from "../ir/graph.ts";
+import { allNodes, type Graph, nodeCount } from "../ir/graph.ts";
 import { suggestion } from "../ir/nearest.ts";
 import { type PropertyName, printComplaint, properties, verify } from "../ir/verify.ts";
 import type { Pass } from "./pass.ts";
@@ -175,7 +175,7 @@ function stageOf(pass: string, before: Graph, after: Graph, milliseconds: number
     pass,
     graph: after,
     milliseconds,
-    nodesBefore: allNodes(before.nodes).length,
-    nodesAfter: allNodes(after.nodes).length,
+    nodesBefore: nodeCount(before.nodes),
+    nodesAfter: nodeCount(after.nodes),
   };
 }

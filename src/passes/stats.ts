@@ -1,6 +1,6 @@
 /** @file What each pass did, as numbers: its time, and the ops, bytes and FLOPs of the graph before and after. */
 import { costOf } from "../ir/flops.ts";
-import { allNodes, type Graph } from "../ir/graph.ts";
+import { type Graph, nodeCount } from "../ir/graph.ts";
 import type { Stage } from "./run.ts";
 
 /** Of one stage. Bytes and FLOPs are what the records say of all ops of a step on all ranks, loops counted as often as they run. */
@@ -18,7 +18,7 @@ export interface StageStats {
 export function statsOf(stages: readonly Stage[]): StageStats[] {
   const known = new Map<Graph, Pick<StageStats, "nodes" | "bytes" | "flops">>();
   return stages.map(({ pass, graph, milliseconds }, i) => {
-    const counts = known.get(graph) ?? { nodes: allNodes(graph.nodes).length, ...costOf(graph.nodes) };
+    const counts = known.get(graph) ?? { nodes: nodeCount(graph.nodes), ...costOf(graph.nodes) };
     known.set(graph, counts);
     return { pass, milliseconds, ...counts, changed: i > 0 && graph !== stages[i - 1].graph };
   });

@@ -76,7 +76,6 @@ export function anatomyOf(plan: Plan): Anatomy {
   const turn = turnOf(plan);
   const owners = new Map(plan.tensors.map(({ buffer, name }) => [buffer, name]));
   const parts = plan.buffers.map((buffer, origin): Part => {
-    const { offset: _, ...rest } = buffer;
     const maker = plan.steps[touches[origin][0] ?? 0] as Step | undefined;
     const name = (owners.get(origin) ?? buffer.name).replace(/^adamw\.[mv]\./, "");
     const isOfWeight = buffer.kind === "parameters" || buffer.kind === "optimizer";
@@ -88,8 +87,14 @@ export function anatomyOf(plan: Plan): Anatomy {
       : (crosses || isBack) && buffer.kind === "activations"
         ? "checkpoints"
         : kindOf[buffer.kind];
+    const { memory, bytes, persistent, first, last } = buffer;
     return {
-      ...rest,
+      name: buffer.name,
+      memory,
+      bytes,
+      persistent,
+      first,
+      last,
       kind,
       isCast,
       origin,
