@@ -21,7 +21,7 @@ export interface EmitOptions {
   readonly threads: number;
   /** FLOPs of the model in one optimizer step, all ranks: causal, without recompute. */
   readonly modelFlops: number;
-  /** A debug build: bytes of the arenas that belong to nobody hold NaN (see poison.ts). */
+  /** A debug build: bytes of the arenas that belong to nobody are guarded (see poison.ts). */
   readonly poison?: boolean;
 }
 
@@ -40,8 +40,8 @@ export interface Dialect {
   call(lane: Lane, kernel: string, operands: readonly (string | number | boolean)[]): string;
   /** The collectives of a mesh axis for a step on `lane`. */
   comm(lane: Lane, axis: number): string;
-  /** The statement that fills bytes of an arena with NaN; absent where there is no such debug build. */
-  readonly fill?: (memory: Memory, offset: number, bytes: number) => string;
+  /** The statement that takes, opens or gives back bytes of an arena; absent where there is no such debug build. */
+  readonly guard?: (guard: keyof Poison, memory: Memory, offset: number, bytes: number) => string;
 }
 
 /** Calls per generated function: g++ needs time that grows faster than a function's length. */
@@ -165,12 +165,14 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops, poison }: E
       return (loops.get(key) as ElementwiseKernel).name;
     },
   };
-  const fills = poison ? poisonOf(plan) : new Map<number, Poison>();
-  const fill = (buffers: readonly number[] = []): string[] =>
-    buffers.flatMap((index) => {
-      const { memory, offset, bytes } = plan.buffers[index];
-      return dialect.fill ? [dialect.fill(memory, offset, bytes)] : [];
-    });
+  const poisoned = poison ? poisonOf(plan) : new Map<number, Poison>();
+  const guarded = (step: Step, guards: readonly (keyof Poison)[]): string[] =>
+    guards.flatMap((guard) =>
+      (poisoned.get(step.index)?.[guard] ?? []).flatMap((index) => {
+        const { memory, offset, bytes } = plan.buffers[index];
+        return dialect.guard ? [dialect.guard(guard, memory, offset, bytes)] : [];
+      }),
+    );
   const views = new Map<number, StepView>();
   for (const step of plan.steps) {
     const levels = dialect.lanesApart ? [step.loops.length] : [...step.loops.keys(), step.loops.length];
@@ -181,9 +183,9 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops, poison }: E
       lane: step.lane,
       waits: levels.flatMap((depth) => events.waits([step], depth)),
       call: [
-        ...fill(fills.get(step.index)?.before),
+        ...guarded(step, ["take", "open"]),
         callOf(step, plan, dialect, context),
-        ...fill(fills.get(step.index)?.after),
+        ...guarded(step, ["giveBack"]),
       ]
         .filter((statement) => statement !== "")
         .join("\n  "),

@@ -11,6 +11,7 @@
 #include "elementwise.h"
 #include "embedding.h"
 #include "exchange.h"
+#include "guard.h"
 #include "loss.h"
 #include "matmul.h"
 #include "norm.h"

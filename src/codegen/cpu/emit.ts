@@ -4,6 +4,9 @@ import type { Source } from "../build.ts";
 import { type Dialect, type EmitOptions, emit } from "../emit.ts";
 import { kernels } from "./kernels.ts";
 
+/** Functions of runtime/kernels/cpu/guard.h. */
+const GUARDS = { take: "take_bytes", open: "open_bytes", giveBack: "give_back_bytes" } as const;
+
 const dialect: Dialect = {
   kernels,
   templates: new URL("./", import.meta.url),
@@ -11,8 +14,8 @@ const dialect: Dialect = {
   lanesApart: true,
   openDevice: "nullptr",
   call: (_, kernel, operands) => `${kernel}(${operands.join(", ")});`,
-  fill: (memory, offset, bytes) =>
-    `std::memset(${memory === "device" ? "d" : "h"}.base + ${offset}, 0xff, ${bytes});`,
+  guard: (guard, memory, offset, bytes) =>
+    `${GUARDS[guard]}(${memory === "device" ? "d" : "h"}.base + ${offset}, ${bytes});`,
   comm: (_, axis) => `*rank.comms[${axis}]`,
 };
 
