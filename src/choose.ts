@@ -14,10 +14,11 @@ import { trainingPipeline } from "./passes/pipeline.ts";
 import { planMemory } from "./passes/plan-memory.ts";
 import { runPipeline, type Stage } from "./passes/run.ts";
 import { schedule, type Target } from "./passes/schedule.ts";
+import { spillableBytes } from "./passes/spill.ts";
 import { type Policy, policiesOf, trainingOptions } from "./policies.ts";
 
-/** Bytes of the two memories. */
-export type Needs = Pick<Plan, "deviceBytes" | "hostBytes">;
+/** Bytes of each memory. */
+export type Needs = Pick<Plan, "deviceBytes" | "hostBytes" | "fileBytes">;
 
 /** A policy that was tried to fit the limits, and what its plan needs. */
 export interface Trial extends Policy, Needs {
@@ -59,11 +60,18 @@ export interface Choice {
  */
 export function ratesOf({ target, threads }: Pick<Config, "target" | "threads">): Rates {
   return target === "cuda"
-    ? { flops: { f32: 45e12, bf16: 700e12 }, bandwidth: 2.8e12, hostLink: 50e9, rankLink: 320e9 }
+    ? {
+        flops: { f32: 45e12, bf16: 700e12 },
+        bandwidth: 2.8e12,
+        hostLink: 50e9,
+        fileLink: 3e9,
+        rankLink: 320e9,
+      }
     : {
         flops: { f32: threads * 85e9, bf16: threads * 180e9 },
         bandwidth: 12e9,
         hostLink: 12e9,
+        fileLink: 1e9,
         rankLink: 7e9,
       };
 }
@@ -108,11 +116,13 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
   if (options.leastOnly) return result(fits(found) ? found : sendAway(found, config, attempt));
   const seconds =
     modelFlops(graph) / ranksOf(graph.mesh) / rates.flops[config.precision === "bf16" ? "bf16" : "f32"];
-  return result(
-    withHost(policies, found, config, attempt, (bytes) =>
-      Math.max(0, (2 * bytes) / rates.hostLink - seconds),
-    ),
-  );
+  const { activation_offload: offload, host_limit: host, host_spill: spill } = config.memory;
+  const inFile = (bytes: number) =>
+    spill === null || host === null ? 0 : (2 * Math.max(0, bytes - host)) / rates.fileLink;
+  const exposed = (bytes: number) =>
+    Math.max(0, (2 * bytes) / rates.hostLink - seconds, inFile(bytes) - seconds);
+  const further = offload === "host" && spill !== null ? withFile : withHost;
+  return result(further(policies, found, config, attempt, exposed));
 }
 
 const ranksOf = (mesh: Mesh): number => [...mesh.values()].reduce((total, degree) => total * degree, 1);
@@ -135,9 +145,9 @@ function attemptOf(graph: Graph, config: Config, options: PlanningOptions, polic
   if (stopAfter !== undefined) return { stages, plan: null, trial: null };
   const last = stages[stages.length - 1].graph;
   const plan = effort === "schedule" ? schedule(last, target) : planOf(last, target, verify);
-  const { deviceBytes, hostBytes } = needs(plan);
-  const excess = excessOf({ deviceBytes, hostBytes }, config);
-  return { stages, plan, trial: { ...policy, deviceBytes, hostBytes, excess } };
+  const { deviceBytes, hostBytes, fileBytes } = needs(plan);
+  const excess = excessOf({ deviceBytes, hostBytes, fileBytes }, config);
+  return { stages, plan, trial: { ...policy, deviceBytes, hostBytes, fileBytes, excess } };
 }
 
 /** The first of `policies` that fits, where the last, `least`, does: the further down the list, the less is needed. */
@@ -198,17 +208,49 @@ function withHost(
   return fits(found) ? found : last;
 }
 
-/** The attempt with as many layers' checkpoints in host memory as it takes to fit, or as can go. */
+/**
+ * Where all checkpoints wait in host memory: the fastest policy that fits when what is too much there waits in the file, if one is
+ * faster than `found`.
+ */
+function withFile(
+  policies: readonly Policy[],
+  found: Attempt,
+  config: Config,
+  attempt: (policy: Policy) => Attempt,
+  exposed: (bytes: number) => number,
+): Attempt {
+  const { device_limit: device } = config.memory;
+  const before = fits(found) && found.trial ? found.trial.seconds : Number.POSITIVE_INFINITY;
+  const ways = [...policies.slice(0, TRIES), policies[policies.length - 1]]
+    .map((policy) => ({ policy, own: attempt(policy) }))
+    .filter(({ own }) => (own.trial?.deviceBytes ?? 0) <= (device ?? Number.POSITIVE_INFINITY))
+    .map(({ policy, own }) => ({ own, seconds: policy.seconds + exposed(own.trial?.hostBytes ?? 0) }))
+    .filter(({ seconds }) => seconds < before)
+    .sort((a, b) => a.seconds - b.seconds);
+  let last = found;
+  for (const { own } of ways) {
+    last = sendAway(own, config, attempt);
+    if (fits(last)) return last;
+  }
+  return fits(found) ? found : last;
+}
+
+/** The attempt with as many layers' checkpoints in host memory, and on in the file, as it takes to fit, or as can go. */
 function sendAway(start: Attempt, config: Config, attempt: (policy: Policy) => Attempt): Attempt {
   let own = start;
   // A copy's place may be taken by another value, so the plan has the last word.
-  for (
-    let more = layersToOffload(own, config);
-    !fits(own) && more !== null;
-    more = layersToOffload(own, config)
-  )
-    own = attempt({ ...(own.trial as Trial), offloadLayers: more });
+  for (let next = sentFurther(own, config); next; next = sentFurther(own, config)) own = attempt(next);
   return own;
+}
+
+/** The policy of an attempt that does not fit, with more layers' checkpoints sent away; null where that can't help. */
+function sentFurther(own: Attempt, config: Config): Policy | null {
+  const { trial } = own;
+  if (fits(own) || !trial) return null;
+  const spillLayers = layersToSpill(own, config);
+  if (spillLayers !== null) return { ...trial, spillLayers };
+  const offloadLayers = layersToOffload(own, config);
+  return offloadLayers === null ? null : { ...trial, offloadLayers };
 }
 
 /** How many layers must keep their checkpoints in host memory for the plan to fit the device; null where that can't help. */
@@ -217,11 +259,25 @@ function layersToOffload({ stages, trial }: Attempt, { memory }: Config): number
   if (offload !== "auto" || !trial || device === null) return null;
   const { offloadLayers: before, deviceBytes, hostBytes, checkpointing } = trial;
   if (checkpointing === "off" || hostBytes > (host ?? Number.POSITIVE_INFINITY)) return null;
-  const at = stages.findIndex(({ pass }) => pass === "offload");
-  const bytes = offloadableBytes(stages[at - 1].graph);
+  return layersFor(deviceBytes - device, before, offloadableBytes(graphBefore("offload", stages)));
+}
+
+/** How many layers' checkpoints must wait in the file for the plan to fit host memory; null where that can't help. */
+function layersToSpill({ stages, trial }: Attempt, { memory }: Config): number | null {
+  const { host_spill: spill, host_limit: host } = memory;
+  if (spill === null || !trial || host === null || trial.checkpointing === "off") return null;
+  const { spillLayers: before, hostBytes } = trial;
+  return layersFor(hostBytes - host, before, spillableBytes(graphBefore("spill", stages)));
+}
+
+/** The graph that a pass of the pipeline was given. */
+const graphBefore = (name: string, stages: readonly Stage[]): Graph =>
+  stages[stages.findIndex(({ pass }) => pass === name) - 1].graph;
+
+/** How many layers, of `bytes` each, must go for `missing` bytes to be free; null where no more than before can. */
+function layersFor(missing: number, before: number, bytes: readonly number[]): number | null {
   let layers = before;
-  for (let missing = deviceBytes - device; missing > 0 && layers < bytes.length; layers++)
-    missing -= bytes[layers];
+  for (let left = missing; left > 0 && layers < bytes.length; layers++) left -= bytes[layers];
   return layers > before ? layers : null;
 }
 

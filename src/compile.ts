@@ -139,7 +139,12 @@ function remedyFor(config: Config): string {
       : []),
     ...untiled,
     ...(offload === "off" && checkpointing !== "off" ? ["set memory.activation_offload: auto"] : []),
-    ...(config.memory.host_limit !== null && offload !== "off" ? ["raise memory.host_limit"] : []),
+    ...(config.memory.host_limit !== null && offload !== "off"
+      ? [
+          "raise memory.host_limit",
+          ...(config.memory.host_spill === null ? ["set memory.host_spill to a folder on a fast disk"] : []),
+        ]
+      : []),
     "share the sequence between more ranks (parallel.sequence)",
   ];
   const text = ways.join(", or ");

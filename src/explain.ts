@@ -58,6 +58,7 @@ function policyText({
   checkpointing,
   kept,
   offloadLayers,
+  spillLayers,
   mlpTiles,
   projectionTiles,
   headGroups,
@@ -75,6 +76,7 @@ function policyText({
     ...(offloadLayers > 0
       ? [`checkpoints of ${Number.isFinite(offloadLayers) ? offloadLayers : "all"} layers in host memory`]
       : []),
+    ...(spillLayers > 0 ? [`those of ${spillLayers} layers go on to the file`] : []),
   ].join("; ");
 }
 
@@ -86,8 +88,9 @@ function policyReasons(config: Config, { planned }: Forecast): Reason[] {
       ? "the configuration leaves one policy"
       : `${policies.length} policies, the fastest that fits is taken (memory.activation_checkpointing: ${asked})`;
   return trials.map((trial, i): Reason => {
-    const { checkpointing, deviceBytes, hostBytes, excess, seconds } = trial;
-    const needs = `${printBytes(deviceBytes)} of device and ${printBytes(hostBytes)} of host memory`;
+    const { checkpointing, deviceBytes, hostBytes, fileBytes, excess, seconds } = trial;
+    const file = fileBytes > 0 ? `, ${printBytes(fileBytes)} in the file` : "";
+    const needs = `${printBytes(deviceBytes)} of device and ${printBytes(hostBytes)} of host memory${file}`;
     const isLast = i === trials.length - 1;
     return {
       choice: isLast ? "memory, taken" : "memory, tried",
@@ -158,12 +161,12 @@ function timeReasons({ machine, timeline, loads, stepSeconds }: Forecast): Reaso
     {
       choice: "rates",
       value: machine.name,
-      why: `bf16 ${flops(peakFlops.bf16)}, f32 ${flops(peakFlops.f32)}, of which products reach ${part(efficiency.matmul)}, attention ${part(efficiency.attention)} forward and ${part(efficiency.attentionGrad)} backward; memory ${rate(machine.deviceBandwidth)}, of which ${part(efficiency.memory)}; host link ${rate(machine.hostLink)}`,
+      why: `bf16 ${flops(peakFlops.bf16)}, f32 ${flops(peakFlops.f32)}, of which products reach ${part(efficiency.matmul)}, attention ${part(efficiency.attention)} forward and ${part(efficiency.attentionGrad)} backward; memory ${rate(machine.deviceBandwidth)}, of which ${part(efficiency.memory)}; host link ${rate(machine.hostLink)}, file ${rate(machine.fileLink)}`,
     },
     {
       choice: "step time",
       value: printSeconds(stepSeconds),
-      why: `compute ${printSeconds(busy.compute)}, collectives ${printSeconds(busy.comm + loads.comm)}, to host ${printSeconds(busy.to_host + loads.to_host)}, to device ${printSeconds(busy.to_device + loads.to_device)} beside each other; the optimizer's copies ${printSeconds(loads.update)} after them`,
+      why: `compute ${printSeconds(busy.compute)}, collectives ${printSeconds(busy.comm + loads.comm)}, to host ${printSeconds(busy.to_host + loads.to_host)}, to device ${printSeconds(busy.to_device + loads.to_device)}, to and from the file ${printSeconds(busy.to_file + busy.from_file)} beside each other; the optimizer's copies ${printSeconds(loads.update)} after them`,
     },
   ];
 }

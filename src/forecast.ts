@@ -9,7 +9,8 @@ import type { Config } from "./config/load.ts";
 import type { ConfigValues } from "./config/schema.ts";
 import { parameterCount } from "./ir/flops.ts";
 import { recordOf } from "./ir/ops/index.ts";
-import { type Plan, peak } from "./ir/plan.ts";
+import { arenaBytes, type Plan, peak } from "./ir/plan.ts";
+import type { Memory } from "./ir/type.ts";
 import type { Rates } from "./passes/keep.ts";
 import { placeBest } from "./passes/placement.ts";
 import { type Anatomy, anatomyOf, type Part } from "./plan/anatomy.ts";
@@ -36,6 +37,7 @@ export interface Forecast {
   readonly parts: readonly Part[];
   readonly device: MemoryReport;
   readonly host: MemoryReport;
+  readonly file: MemoryReport;
   readonly timeline: Timeline;
   /** What formulas add to the timeline. */
   readonly loads: Loads;
@@ -80,6 +82,7 @@ interface Count {
   readonly parts: readonly Part[];
   readonly deviceArena: number;
   readonly hostArena: number;
+  readonly fileArena: number;
   readonly allowances: readonly Allowance[];
   readonly hostAllowances: readonly Allowance[];
 }
@@ -99,35 +102,39 @@ function countOf(
   const isPlaced = parts === anatomy.parts && plan.deviceBytes > 0;
   const kinds = plan.steps.map(({ node }) => node.op).filter((op) => recordOf(op).sends !== undefined);
   const added = settings.zeroStage === 3 && settings.ranks > 1 ? ["all_gather", "reduce_scatter"] : [];
-  const arenaOf = (memory: "device" | "host"): number => {
-    if (isPlaced) return memory === "device" ? plan.deviceBytes : plan.hostBytes;
+  const arenaOf = (memory: Memory): number => {
+    if (isPlaced) return arenaBytes(plan, memory);
     const { bytes } = peak({ buffers: parts, steps: plan.steps }, memory);
-    return bytes > (limits[memory] ?? Number.POSITIVE_INFINITY) ? bytes : placeBest(parts, memory).bytes;
+    const limit = memory === "file" ? null : limits[memory];
+    return bytes > (limit ?? Number.POSITIVE_INFINITY) ? bytes : placeBest(parts, memory).bytes;
   };
   return {
     anatomy,
     parts,
     deviceArena: arenaOf("device"),
     hostArena: arenaOf("host"),
+    fileArena: arenaOf("file"),
     allowances: isGpu ? allowancesFor([...kinds, ...added]) : [],
     hostAllowances: isGpu ? [hostAllowance] : [],
   };
 }
 
-function needsOf({ deviceArena, hostArena, allowances, hostAllowances }: Count): Needs {
+function needsOf({ deviceArena, hostArena, fileArena, allowances, hostAllowances }: Count): Needs {
   return {
     deviceBytes: deviceArena + totalOf(allowances),
     hostBytes: hostArena + totalOf(hostAllowances),
+    fileBytes: fileArena,
   };
 }
 
 /** What kernels of a machine reach. */
-function ratesOf({ peakFlops, efficiency, deviceBandwidth, hostLink, nodeLink }: Machine): Rates {
+function ratesOf({ peakFlops, efficiency, deviceBandwidth, hostLink, fileLink, nodeLink }: Machine): Rates {
   const { f32, bf16 } = peakFlops;
   return {
     flops: { f32: f32 * efficiency.matmul, bf16: bf16 * efficiency.matmul },
     bandwidth: deviceBandwidth * efficiency.memory,
     hostLink,
+    fileLink,
     rankLink: nodeLink,
   };
 }
@@ -166,7 +173,7 @@ export async function forecast(asked: Config, machine: Machine | null): Promise<
   const { plan } = planned;
   const count = plan && counts.get(plan);
   if (!count) throw new Error("planning ended without a plan");
-  const { anatomy, parts, deviceArena, hostArena, allowances, hostAllowances } = count;
+  const { anatomy, parts, deviceArena, hostArena, fileArena, allowances, hostAllowances } = count;
   const steps = plan.steps.length;
   const { ranks } = settings;
   const rates = machine ?? cpuMachine(asked.threads, ranks);
@@ -182,6 +189,7 @@ export async function forecast(asked: Config, machine: Machine | null): Promise<
     parts,
     device: reportOf(parts, "device", steps, deviceArena, allowances),
     host: reportOf(parts, "host", steps, hostArena, hostAllowances),
+    file: reportOf(parts, "file", steps, fileArena),
     timeline,
     loads,
     stepSeconds:

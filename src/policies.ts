@@ -22,6 +22,7 @@ export interface Policy
     | "checkpointing"
     | "keep"
     | "offloadLayers"
+    | "spillLayers"
     | "lossTiles"
     | "mlpTiles"
     | "projectionTiles"
@@ -69,6 +70,7 @@ export function policiesOf(graph: Graph, config: Config, rates: Rates): Policy[]
       kept,
       candidates: most.kept,
       offloadLayers,
+      spillLayers: 0,
       seconds: least.seconds,
       bytes: 0,
       movable: 0,
@@ -115,12 +117,23 @@ function refuse({ memory }: Config): void {
     activation_checkpointing: checkpointing,
     activation_offload: offload,
     head_groups: groups,
+    host_spill: spill,
   } = memory;
   if (offload === "host" && checkpointing === "off") {
     throw new UserError("memory.activation_offload: host moves what checkpoints keep, and there are none", {
       remedy:
         "Set memory.activation_checkpointing to layer, attention or auto, or activation_offload to auto.",
     });
+  }
+  if (spill !== null && (offload === "off" || checkpointing === "off")) {
+    const [key, remedy] =
+      offload === "off"
+        ? ["activation_offload", "auto or host"]
+        : ["activation_checkpointing", "auto, layer or attention"];
+    throw new UserError(
+      `memory.host_spill takes what is offloaded to host memory, and with memory.${key}: off nothing is`,
+      { remedy: `Set memory.${key} to ${remedy}, or leave memory.host_spill out.` },
+    );
   }
   if (typeof groups === "number" && groups > 1 && checkpointing === "attention") {
     throw new UserError(

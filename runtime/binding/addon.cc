@@ -1,7 +1,7 @@
 // The Node addon: open a program.so, step it off the main thread, see its tensors without copying.
 //
-//   open(path, { threads?, ranks? }) -> Program
-//   program.name, .hash, .ranks, .modelFlops, .deviceBytes, .hostBytes, .axes [{ name, degree }]
+//   open(path, { threads?, ranks?, hostSpill? }) -> Program
+//   program.name, .hash, .ranks, .modelFlops, .deviceBytes, .hostBytes, .fileBytes, .axes [{ name, degree }]
 //   program.tensors -> [{ name, role, dtype, memory, shape, share, axes, times }]
 //   program.view(name, rank = 0) -> Float32Array | Int32Array | Uint16Array (bf16's bits), [times, ...share] elements
 //   program.load({ weights?: string[], seed?: number }) -> Promise<void>
@@ -65,6 +65,7 @@ class Program : public Napi::ObjectWrap<Program> {
                         InstanceAccessor<&Program::model_flops>("modelFlops"),
                         InstanceAccessor<&Program::device_bytes>("deviceBytes"),
                         InstanceAccessor<&Program::host_bytes>("hostBytes"),
+                        InstanceAccessor<&Program::file_bytes>("fileBytes"),
                         InstanceAccessor<&Program::axes>("axes"), InstanceAccessor<&Program::tensors>("tensors"),
                         InstanceMethod<&Program::view>("view"), InstanceMethod<&Program::read>("read"),
                         InstanceMethod<&Program::write>("write"), InstanceMethod<&Program::load>("load"),
@@ -75,8 +76,10 @@ class Program : public Napi::ObjectWrap<Program> {
     if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "open needs the path of a program.so");
     const int threads = count_option(info[1], "threads", 1);
     const int ranks = count_option(info[1], "ranks", 1);
+    const Napi::Value folder = info[1].IsObject() ? info[1].As<Napi::Object>().Get("hostSpill") : info.Env().Undefined();
+    const std::string host_spill = folder.IsString() ? folder.As<Napi::String>().Utf8Value() : "";
     guarded(info.Env(), [&] {
-      program_ = std::make_shared<LoadedProgram>(info[0].As<Napi::String>().Utf8Value(), threads, ranks);
+      program_ = std::make_shared<LoadedProgram>(info[0].As<Napi::String>().Utf8Value(), threads, ranks, host_spill);
     });
   }
 
@@ -112,6 +115,9 @@ class Program : public Napi::ObjectWrap<Program> {
   }
   Napi::Value host_bytes(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), static_cast<double>(spec(info).host_bytes));
+  }
+  Napi::Value file_bytes(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), static_cast<double>(spec(info).file_bytes));
   }
 
   Napi::Value axes(const Napi::CallbackInfo& info) {

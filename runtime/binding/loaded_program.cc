@@ -17,7 +17,8 @@ LoadedProgram::Library::Library(const std::string& path) : handle(dlopen(path.c_
 
 LoadedProgram::Library::~Library() { dlclose(handle); }
 
-LoadedProgram::LoadedProgram(const std::string& path, int threads, int ranks) : library_(path) {
+LoadedProgram::LoadedProgram(const std::string& path, int threads, int ranks, const std::string& host_spill)
+    : library_(path) {
   const auto entry = reinterpret_cast<const ProgramSpec* (*)()>(dlsym(library_.handle, "ithaca_program"));
   if (!entry) throw Error(path + " exports no ithaca_program; it is no compiled program");
   const ProgramSpec& spec = *entry();
@@ -32,7 +33,7 @@ LoadedProgram::LoadedProgram(const std::string& path, int threads, int ranks) : 
   }
   world_ = std::make_unique<LocalWorld>(ranks);
   for (int rank = 0; rank < ranks; ++rank) {
-    executors_.push_back(std::make_unique<Executor>(spec, rank, threads, world_->join_axes(rank, mesh)));
+    executors_.push_back(std::make_unique<Executor>(spec, rank, threads, world_->join_axes(rank, mesh), host_spill));
   }
   driver_ = std::make_unique<Lane>("ithaca", threads);
 }

@@ -15,7 +15,8 @@ namespace ithaca {
 class LoadedProgram {
  public:
   // `ranks`: how many ranks to run as threads of this process; it must be the program's own number.
-  LoadedProgram(const std::string& path, int threads, int ranks);
+  // `host_spill`: as the executors take it.
+  LoadedProgram(const std::string& path, int threads, int ranks, const std::string& host_spill);
   ~LoadedProgram();
 
   const ProgramSpec& spec() const { return executors_.front()->spec(); }

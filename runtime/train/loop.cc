@@ -77,6 +77,7 @@ StepMetrics train_step(Executor& executor, const RunFile& run, const TokenData& 
   metrics.model_tflops = executor.spec().model_flops / metrics.step_time_s / 1e12;
   metrics.device_peak_bytes = executor.spec().device_bytes;
   metrics.host_peak_bytes = executor.spec().host_bytes;
+  metrics.file_peak_bytes = executor.spec().file_bytes;
   metrics.process_peak_bytes = peak_resident_bytes() - kStartBytes;
   require_finite("loss", metrics.loss, metrics);
   if (metrics.grad_norm) require_finite("gradient norm", *metrics.grad_norm, metrics);
@@ -96,7 +97,7 @@ LoopResult train_rank(const RunFile& run, const ProgramSpec& spec, const TokenDa
                       std::vector<std::unique_ptr<Comm>> comms, Comm* world, bool show_progress,
                       const std::atomic<int>& interrupts, Watchdog& watchdog) {
   omp_set_num_threads(run.threads);  // for the initial values; the compute lane has its own
-  Executor executor(spec, rank, run.threads, std::move(comms));
+  Executor executor(spec, rank, run.threads, std::move(comms), run.host_spill);
   Progress progress = start(run, executor);
   const Watchdog::Watch watch(watchdog, executor);
   const std::int64_t samples = samples_per_step(executor);

@@ -119,6 +119,7 @@ RunFile read_run_file(const std::string& path) {
   run.resume = keys.text("resume", "");
   run.save_final = keys.yes("save_final", true);
   run.trace = keys.text("trace", "");
+  run.host_spill = keys.text("host_spill", "");
   run.threads = keys.count("threads");
   run.ranks = keys.count("ranks");
   run.timeout_s = keys.whole("timeout_s", 0, 30);

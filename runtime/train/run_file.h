@@ -23,6 +23,7 @@ struct RunFile {
   std::string resume;               // a snapshot's directory, or ""
   bool save_final = true;
   std::string trace;                // a folder for rank-N.json, a trace of the second step; "" for none
+  std::string host_spill;           // the folder of ranks' files, or ""
   int threads = 1;  // OpenMP threads of each rank
   int ranks = 1;
   std::int64_t timeout_s = 0;  // after which a rank without a sign of life ends the run; 0: never

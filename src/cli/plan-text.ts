@@ -17,12 +17,13 @@ const MOST_ALIVE = 10;
 const size = (bytes: number): string => (bytes === 0 ? "-" : printBytes(bytes)).padStart(11);
 
 export function planText(config: Config, forecast: Forecast, explains: boolean): string {
-  const { device, host, assumptions, allowances } = forecast;
+  const { device, host, file, assumptions, allowances } = forecast;
   return [
     headline(config, forecast),
     "",
     limitLine("device", device, forecast.limits.device),
     limitLine("host", host, forecast.limits.host),
+    ...(file.peakBytes > 0 ? [limitLine("file", file, null)] : []),
     ...(forecast.excess === null ? [] : ["", `  It does not fit: ${forecast.excess}.`]),
     "",
     ...kindTable(device, host),

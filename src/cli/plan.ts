@@ -126,7 +126,7 @@ async function jsonOf(
   found: Found | null,
   explains: boolean,
 ): Promise<object> {
-  const { device, host, planned, stepSeconds, timeline, loads, machine, ranks, limits } = made;
+  const { device, host, file, planned, stepSeconds, timeline, loads, machine, ranks, limits } = made;
   const { reasonsOf } = await import("../explain.ts");
   return {
     fits: made.excess === null,
@@ -135,6 +135,7 @@ async function jsonOf(
     sequence_length: config.sequence_length,
     device_peak_bytes: device.peakBytes,
     host_peak_bytes: host.peakBytes,
+    file_peak_bytes: file.peakBytes,
     device_limit_bytes: limits.device,
     host_limit_bytes: limits.host,
     step_time_s: stepSeconds,

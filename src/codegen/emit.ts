@@ -9,7 +9,7 @@ import nunjucks from "nunjucks";
 import type { Node } from "../ir/graph.ts";
 import type { OpName } from "../ir/ops/index.ts";
 import { type Lane, lanes, type Plan, printStep, type Slot, type Step } from "../ir/plan.ts";
-import { type DType, localBytes, type Memory, sizesOf } from "../ir/type.ts";
+import { type DType, localBytes, sizesOf } from "../ir/type.ts";
 import type { Source } from "./build.ts";
 import { type ElementwiseKernel, elementwiseKernel, floatLiteral } from "./elementwise.ts";
 import { Events, type Wait } from "./events.ts";
@@ -41,7 +41,7 @@ export interface Dialect {
   /** The collectives of a mesh axis for a step on `lane`. */
   comm(lane: Lane, axis: number): string;
   /** The statement that takes, opens or gives back bytes of an arena; absent where there is no such debug build. */
-  readonly guard?: (guard: keyof Poison, memory: Memory, offset: number, bytes: number) => string;
+  readonly guard?: (guard: keyof Poison, memory: "device" | "host", offset: number, bytes: number) => string;
 }
 
 /** Calls per generated function: g++ needs time that grows faster than a function's length. */
@@ -79,6 +79,7 @@ interface ProgramView {
   readonly hash: string;
   readonly deviceBytes: number;
   readonly hostBytes: number;
+  readonly fileBytes: number;
   readonly axes: readonly { readonly name: string; readonly degree: number }[];
   readonly tensors: readonly string[];
   readonly lanes: readonly LaneView[];
@@ -170,7 +171,7 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops, poison }: E
     guards.flatMap((guard) =>
       (poisoned.get(step.index)?.[guard] ?? []).flatMap((index) => {
         const { memory, offset, bytes } = plan.buffers[index];
-        return dialect.guard ? [dialect.guard(guard, memory, offset, bytes)] : [];
+        return dialect.guard && memory !== "file" ? [dialect.guard(guard, memory, offset, bytes)] : [];
       }),
     );
   const views = new Map<number, StepView>();
@@ -202,6 +203,7 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops, poison }: E
     hash: "",
     deviceBytes: plan.deviceBytes,
     hostBytes: plan.hostBytes,
+    fileBytes: plan.fileBytes,
     axes: [...plan.mesh].map(([name, degree]) => ({ name, degree })),
     tensors: plan.tensors.map((_, i) => tensorRow(plan, i)),
     lanes: laneViews,
@@ -255,12 +257,14 @@ function tensorRow(plan: Plan, index: number): string {
   return `{${fields.join(", ")}}`;
 }
 
+/** Where a slot is: a pointer into its arena, or an offset in the file. */
 function pointer(slot: Slot, plan: Plan): string {
   const { offset, memory } = plan.buffers[slot.buffer];
   const moves = slot.strides
     .map((stride, depth) => (stride === 0 ? "" : ` + turn[${depth}] * ${stride}`))
     .join("");
-  return `${memory === "device" ? "d" : "h"}.${POINTERS[slot.type.dtype]}(${offset + slot.start}${moves})`;
+  const at = `${offset + slot.start}${moves}`;
+  return memory === "file" ? at : `${memory === "device" ? "d" : "h"}.${POINTERS[slot.type.dtype]}(${at})`;
 }
 
 /** What the calls of one program share. */

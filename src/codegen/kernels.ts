@@ -167,7 +167,7 @@ const moved = (pointer: string, elements: number): string =>
   elements === 0 ? pointer : `${pointer} + ${elements}`;
 
 /** Kernels that every target writes itself. */
-export type OwnKernel = "matmul" | "matmul_add" | "attention" | "attention_grad";
+export type OwnKernel = "matmul" | "matmul_add" | "attention" | "attention_grad" | "spill" | "fetch";
 
 /** What a product is called with behind its three matrices: M, N, K, which operand lies transposed, whether to add. */
 export function productShape(

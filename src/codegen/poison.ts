@@ -6,7 +6,8 @@
  * A buffer is taken before the first step that touches it, and given back after the last one; both fill it. Inside a loop
  * that goes for buffers that live within one turn; those that cross its border keep their bytes, and are only opened
  * before each first touch. Given back is a buffer only where all steps that touch it are on one lane: there the fill comes
- * before whatever the next owner of the bytes waits for.
+ * before whatever the next owner of the bytes waits for. Bytes of the file are left as they are: what `fetch` reads comes to
+ * host memory before anything computes with it.
  */
 import type { Buffer, Plan, Slot, Step } from "../ir/plan.ts";
 

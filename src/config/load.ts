@@ -198,6 +198,12 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
   if (resume !== null && !isFolder(resume)) fail(["resume"], `there is no snapshot folder ${resume}`);
 
   const { data: replicas, comm, hosts, launcher_args } = values.parallel;
+  const spillPath = ["memory", "host_spill"];
+  const hostSpill = values.memory.host_spill === null ? null : absolute(values.memory.host_spill, spillPath);
+  // Other hosts have disks of their own: there the ranks look.
+  if (hostSpill !== null && hosts === null && !planning && !isFolder(hostSpill)) {
+    fail(spillPath, `there is no folder ${hostSpill}`, "Make it, or name a folder on a fast local disk.");
+  }
   const sequence = values.gpus === null ? values.parallel.sequence : values.gpus / replicas;
   const ranks = sequence * replicas;
   if (!Number.isInteger(sequence)) {
@@ -229,6 +235,7 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
   return {
     ...values,
     parallel: { ...values.parallel, sequence },
+    memory: { ...values.memory, host_spill: hostSpill },
     model,
     data,
     tokenizer,

@@ -54,6 +54,11 @@ const memory = {
   device_limit: bytesOrNull().default(null),
   /** Bytes of host memory of one rank; null: no limit. */
   host_limit: bytesOrNull().default(null),
+  /**
+   * A folder, such as on a local NVMe drive: where checkpoints in host memory exceed host_limit, those that wait longest
+   * wait in a file there, one a rank, which is gone when the run is. null: host memory is the last level.
+   */
+  host_spill: textOrNull("a folder").default(null),
 };
 
 export const schema = z.strictObject({

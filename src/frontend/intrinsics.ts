@@ -24,6 +24,8 @@ const PASSES_OWN = new Set([
   "all_reduce",
   "offload",
   "reload",
+  "spill",
+  "fetch",
   "cast",
 ]);
 

@@ -1,8 +1,8 @@
 /**
  * @file The Plan: what a graph becomes once it is scheduled. Steps on lanes, and buffers with byte offsets.
  *
- * A plan is one rank's program; all ranks have the same. Device memory is one arena of `deviceBytes`, host memory one of
- * `hostBytes`, both allocated before the first step and never again.
+ * A plan is one rank's program; all ranks have the same. Each level of memory is one arena, of `deviceBytes`, `hostBytes`
+ * and `fileBytes`, allocated before the first step and never again.
  */
 import type { Node, Role } from "./graph.ts";
 import { recordOf } from "./ops/index.ts";
@@ -12,7 +12,7 @@ import { type Memory, type Mesh, printType, type TensorType } from "./type.ts";
 /** Every offset is a multiple of this many bytes. */
 export const ALIGNMENT_BYTES = 256;
 
-export const lanes = ["compute", "comm", "to_host", "to_device"] as const;
+export const lanes = ["compute", "comm", "to_host", "to_device", "to_file", "from_file"] as const;
 export type Lane = (typeof lanes)[number];
 
 /** What a buffer is for: the rows of a memory report. */
@@ -94,8 +94,18 @@ export interface Plan {
   readonly tensors: readonly PlanTensor[];
   readonly deviceBytes: number;
   readonly hostBytes: number;
+  /** Of the rank's file; 0 where there is none. */
+  readonly fileBytes: number;
   /** The largest sum of bytes alive at one step: no plan of these steps can need less device memory. */
   readonly deviceLowerBound: number;
+}
+
+/** The size of the arena of `memory`. */
+export function arenaBytes(
+  plan: Pick<Plan, "deviceBytes" | "hostBytes" | "fileBytes">,
+  memory: Memory,
+): number {
+  return { device: plan.deviceBytes, host: plan.hostBytes, file: plan.fileBytes }[memory];
 }
 
 /** `bytes` rounded up to the alignment of buffers. */
@@ -203,6 +213,7 @@ export function printPlan(plan: Plan): string {
     `plan ${plan.name}`,
     `  device  ${printBytes(plan.deviceBytes).padStart(10)}  (${plan.deviceBytes} bytes; at least ${plan.deviceLowerBound} are needed)`,
     `  host    ${printBytes(plan.hostBytes).padStart(10)}`,
+    ...(plan.fileBytes > 0 ? [`  file    ${printBytes(plan.fileBytes).padStart(10)}`] : []),
     `  peak at step ${step}: ${printBytes(bytes)}`,
     ...kinds.map(([kind, size]) => `    ${kind.padEnd(14)} ${printBytes(size).padStart(10)}`),
     ...(sent.length > 0 ? [`  sent by each rank in a step: ${printBytes(total)}  (${total} bytes)`] : []),

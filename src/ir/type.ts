@@ -2,7 +2,10 @@
 import { UserError } from "./error.ts";
 
 export type DType = "f32" | "bf16" | "i32";
-export type Memory = "device" | "host";
+
+/** The levels of a rank's memory: what kernels work on, the machine's own beside it, and a file on its disk. */
+export const memories = ["device", "host", "file"] as const;
+export type Memory = (typeof memories)[number];
 
 /** Mesh axes and their degrees, in order; the last axis varies fastest with the rank number. */
 export type Mesh = ReadonlyMap<string, number>;
@@ -93,7 +96,7 @@ export function printType(type: TensorType): string {
   return `${family}${type.dtype}${memory}[${dims}]${partial}`;
 }
 
-const TYPE = /^(?:(\d+) x )?(f32|bf16|i32)(?:<(host|device)>)?\[([^\]]*)\](?:\{sum((?:@[\w.-]+)+)\})?$/;
+const TYPE = /^(?:(\d+) x )?(f32|bf16|i32)(?:<(host|device|file)>)?\[([^\]]*)\](?:\{sum((?:@[\w.-]+)+)\})?$/;
 const DIM = /^(\d+)((?:@[\w.-]+)*)$/;
 
 /** Inverse of `printType`. Throws a UserError that says what part it could not read. */

@@ -185,9 +185,14 @@ function checkTypes(node: Node, mesh: Mesh, complain: Parameters<Check>[1]): voi
   });
 }
 
+const isInFile = ({ type }: Value): boolean => type.memory === "file";
+
 /** Copies go from one memory to the other; what computes has its operands where its results are. */
 function checkMemory({ op, operands, results, loc }: Node, complain: Parameters<Check>[1]): void {
   const record = recordOf(op);
+  const inFile = op === "spill" || op === "fetch" ? null : [...operands, ...results].find(isInFile);
+  if (inFile)
+    complain(results[0].name, loc, `${op}: %${inFile.name} is in a file, which only spill and fetch touch`);
   if (record.sharding === "moves" || record.sharding === "body") return;
   const isOnDevice = results.some(({ type }) => type.memory === "device");
   operands.forEach(({ name, type }, i) => {

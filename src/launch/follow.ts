@@ -14,6 +14,7 @@ export interface StepMetrics {
   readonly model_tflops: number;
   readonly device_peak_bytes: number;
   readonly host_peak_bytes: number;
+  readonly file_peak_bytes: number;
   /** By one rank to others in this step, in collectives; every rank sends as many. The plan predicts it. */
   readonly process_peak_bytes: number;
   readonly bytes_sent: number;

@@ -31,6 +31,7 @@ export interface Program {
   readonly modelFlops: number;
   readonly deviceBytes: number;
   readonly hostBytes: number;
+  readonly fileBytes: number;
   readonly axes: readonly { readonly name: string; readonly degree: number }[];
   readonly tensors: readonly TensorInfo[];
   /**
@@ -54,6 +55,8 @@ export interface OpenOptions {
   readonly threads?: number;
   /** Ranks, run as threads of this process: the number that the program was compiled for. */
   readonly ranks?: number;
+  /** The folder of the ranks' files, where the program has any. */
+  readonly hostSpill?: string;
   /** Told when the addon has to be compiled first. */
   readonly report?: Report;
 }

@@ -29,6 +29,8 @@ export interface RunFile {
   readonly save_final: boolean;
   /** A folder for rank-N.json, the trace of a step; null for none. */
   readonly trace: string | null;
+  /** The folder of the ranks' files; null where there are none. */
+  readonly host_spill: string | null;
   readonly threads: number;
   readonly ranks: number;
   readonly comm: "local" | "mpi" | "nccl";
@@ -67,6 +69,7 @@ export async function runFile(
     resume: config.resume,
     save_final: true,
     trace,
+    host_spill: config.memory.host_spill,
     threads: config.threads,
     ranks: config.parallel.sequence * config.parallel.data,
     comm: config.parallel.comm,

@@ -20,6 +20,8 @@ export interface Rates {
   readonly bandwidth: number;
   /** Bytes between it and host memory, each way. */
   readonly hostLink: number;
+  /** Bytes between host memory and the rank's file, each way. */
+  readonly fileLink: number;
   /** Bytes sent to other ranks in a collective. */
   readonly rankLink: number;
 }

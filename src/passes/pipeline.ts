@@ -13,6 +13,7 @@ import { precision } from "./precision.ts";
 import { reduce } from "./reduce.ts";
 import { shard } from "./shard.ts";
 import { simplify } from "./simplify.ts";
+import { spill } from "./spill.ts";
 import { tile } from "./tile.ts";
 import { tileLoss } from "./tile-loss.ts";
 import { tileMlp } from "./tile-mlp.ts";
@@ -38,6 +39,8 @@ export interface TrainingOptions {
   readonly keep: string;
   /** Layers whose checkpoints wait in host memory; 0: none, Infinity: all. */
   readonly offloadLayers: number;
+  /** Layers whose checkpoints go on from there to a file; likewise. */
+  readonly spillLayers: number;
   /** Tiles of the loss; 0: as many as the pass thinks right, 1: none. */
   readonly lossTiles: number;
   /** Tiles of each MLP, and of what else in a layer works token by token; likewise. */
@@ -62,6 +65,7 @@ export const DEFAULTS: TrainingOptions = {
   checkpointing: "off",
   keep: "",
   offloadLayers: 0,
+  spillLayers: 0,
   lossTiles: 0,
   mlpTiles: 1,
   projectionTiles: 1,
@@ -130,6 +134,7 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
     entry(offload, "behind differentiate, which shows what waits for backward, and inside a micro batch", {
       layers: options.offloadLayers,
     }),
+    entry(spill, "behind offload, which decides what is in host memory", { layers: options.spillLayers }),
     entry(accumulate, "wraps forward and backward, but not the optimizer", {
       steps: options.gradientAccumulationSteps,
     }),

@@ -11,7 +11,7 @@ import type { Memory } from "../ir/type.ts";
 export type Placeable = Pick<Buffer, "memory" | "bytes" | "persistent" | "first" | "last">;
 
 export interface Placement {
-  /** One for each buffer; 0 for those of the other memory. */
+  /** One for each buffer; 0 for those of other memories. */
   readonly offsets: readonly number[];
   readonly bytes: number;
 }

@@ -10,17 +10,20 @@
 import { Clock, turnedTwice } from "../ir/order.ts";
 import { type Lane, lanes, type Plan, peak, type Step } from "../ir/plan.ts";
 import { accessesOf } from "../ir/race.ts";
-import { placeBest } from "./placement.ts";
+import type { Memory } from "../ir/type.ts";
+import { type Placement, placeBest } from "./placement.ts";
 
 /** The plan with offsets, arena sizes and waits. */
 export function planMemory(plan: Plan): Plan {
-  const device = placeBest(plan.buffers, "device");
-  const host = placeBest(plan.buffers, "host");
-  const buffers = plan.buffers.map((buffer, i) => ({
-    ...buffer,
-    offset: (buffer.memory === "device" ? device : host).offsets[i],
-  }));
-  const placed = { ...plan, buffers, deviceBytes: device.bytes, hostBytes: host.bytes };
+  const arenas: Readonly<Record<Memory, Placement>> = {
+    device: placeBest(plan.buffers, "device"),
+    host: placeBest(plan.buffers, "host"),
+    file: placeBest(plan.buffers, "file"),
+  };
+  const { device, host, file } = arenas;
+  const buffers = plan.buffers.map((buffer, i) => ({ ...buffer, offset: arenas[buffer.memory].offsets[i] }));
+  const sizes = { deviceBytes: device.bytes, hostBytes: host.bytes, fileBytes: file.bytes };
+  const placed = { ...plan, buffers, ...sizes };
   return { ...placed, steps: synchronize(placed), deviceLowerBound: peak(placed).bytes };
 }
 

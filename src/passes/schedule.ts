@@ -1,7 +1,7 @@
 /**
  * @file Schedules a graph: nodes become steps on lanes, values become buffers, loops are laid out.
  *
- * Collectives run on the lane `comm`, copies between memories on `to_host` and `to_device`, everything else on
+ * Collectives run on the lane `comm`, copies between memories on a lane for each way (lanes.ts), everything else on
  * `compute`. A result lies in its operand's buffer where the op only reads the bytes in another shape, and where its
  * kernel may write over an operand that nobody reads any more. The update of a parameter is written over the
  * parameter. `repeat` and `tile` become loops over steps: what differs from turn to turn is a stride on a slot.
@@ -13,7 +13,7 @@ import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Region, Value } from "../ir/graph.ts";
 import { escaping } from "../ir/graph.ts";
 import { recordOf } from "../ir/ops/index.ts";
-import type { Buffer, BufferKind, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
+import type { Buffer, BufferKind, Lane, Loop, Plan, PlanTensor, Slot, Step } from "../ir/plan.ts";
 import { lastPart, tileAttrs } from "../ir/tiles.ts";
 import { DTYPE_BYTES, localBytes, localSizes, memberOf, type TensorType, tensor } from "../ir/type.ts";
 import { gradientsOf } from "./gradients.ts";
@@ -96,7 +96,8 @@ class Scheduler {
       updates.map(({ value }) => slots.get(value) as Slot),
       updates.map(({ param }) => slots.get(param) as Slot),
     );
-    this.#leaveTimeToCopy();
+    this.#leaveTimeToCopy("to_host");
+    this.#leaveTimeToCopy("to_file");
     const buffers = this.#drafts.map(({ depth: _, ...draft }): Buffer => ({ ...draft, offset: 0 }));
     const loops: readonly Loop[] = this.#loops;
     return {
@@ -108,16 +109,17 @@ class Scheduler {
       tensors,
       deviceBytes: 0,
       hostBytes: 0,
+      fileBytes: 0,
       deviceLowerBound: 0,
     };
   }
 
   /**
-   * What goes to the host keeps its bytes until the next copies begin: compute would otherwise stand still where it takes
-   * them, and so has as long for it as a layer takes.
+   * What goes to the host, or to the file, keeps its bytes until the next copies that way begin: what takes them would
+   * otherwise stand still, and so a copy has as long as a layer takes.
    */
-  #leaveTimeToCopy(): void {
-    const copies = this.#steps.filter(({ lane }) => lane === "to_host");
+  #leaveTimeToCopy(way: Lane): void {
+    const copies = this.#steps.filter(({ lane }) => lane === way);
     for (const { index, inputs, loops } of copies) {
       const next = copies.find((other) => other.index > index && this.#hasComputeBetween(index, other.index));
       if (next?.loops.join() !== loops.join()) continue;

@@ -5,7 +5,7 @@
 import { type Buffer, type BufferKind, bufferKinds, type Plan, type Step } from "../ir/plan.ts";
 
 /**
- * The rows of a memory report. `checkpoints` are activations that forward made and backward reads, in either memory; casts of weights
+ * The rows of a memory report. `checkpoints` are activations that forward made and backward reads, in any memory; casts of weights
  * are counted as parameters, the tokens of a step as activations.
  */
 export const reportKinds = [
@@ -53,6 +53,9 @@ export interface Anatomy {
   readonly turn: { readonly first: number; readonly last: number } | null;
 }
 
+/** What makes a checkpoint's copies. */
+const COPIES: ReadonlySet<string> = new Set(["offload", "reload", "spill", "fetch"]);
+
 const kindOf: Readonly<Record<BufferKind, ReportKind>> = {
   ...(Object.fromEntries(bufferKinds.map((kind) => [kind, kind])) as Record<BufferKind, ReportKind>),
   inputs: "activations",
@@ -80,11 +83,11 @@ export function anatomyOf(plan: Plan): Anatomy {
     const name = (owners.get(origin) ?? buffer.name).replace(/^adamw\.[mv]\./, "");
     const isOfWeight = buffer.kind === "parameters" || buffer.kind === "optimizer";
     const isCast = casts.has(origin);
-    const isBack = maker?.node.op === "reload";
+    const isCopied = COPIES.has(maker?.node.op ?? "");
     const crosses = turn && !buffer.persistent && buffer.first < turn.first && buffer.last > turn.last;
     const kind = isCast
       ? "parameters"
-      : (crosses || isBack) && buffer.kind === "activations"
+      : (crosses || isCopied) && buffer.kind === "activations"
         ? "checkpoints"
         : kindOf[buffer.kind];
     const { memory, bytes, persistent, first, last } = buffer;

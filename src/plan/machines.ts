@@ -32,6 +32,8 @@ export interface Machine {
   readonly deviceBandwidth: number;
   /** Bytes per second between one GPU and host memory, each way. */
   readonly hostLink: number;
+  /** Bytes per second between host memory and a rank's file, each way. */
+  readonly fileLink: number;
   /** Bytes per second that one GPU sends to the others of its node in a collective. */
   readonly nodeLink: number;
   /** Bytes per second that one GPU sends to other nodes. */
@@ -59,12 +61,19 @@ const ampereEfficiency: Efficiency = {
   memory: 0.85,
 };
 
+/**
+ * A drive of a data center for each GPU (a DGX H100 has eight of 3.84 TB for data), PCIe 4.0 x4: 8 GB/s on paper, data sheets say 6 to 7
+ * reading and 3 to 4 writing. Through the page cache and for hours on end less is reached: an estimate.
+ */
+const NVME = 3 * GBs;
+
 const hopper = {
   gpusPerNode: 8,
   // NVIDIA H100 and H200 SXM data sheets: 989.4 TFLOP/s bf16 dense, 66.9 TFLOP/s fp32.
   peakFlops: { bf16: 989.4 * TFLOPS, f32: 66.9 * TFLOPS },
   // PCIe 5.0 x16 is 63 GB/s on paper; pinned copies reach 50 to 55.
   hostLink: 50 * GBs,
+  fileLink: NVME,
   // NCCL's all-to-all bus bandwidth on 8 H100 is 320 GB/s of NVLink's 450.
   nodeLink: 320 * GBs,
   // One 400 Gb/s adapter a GPU: 50 GB/s; NCCL's all-to-all over 32 GPUs reaches 48.
@@ -105,6 +114,7 @@ export const machines: readonly Machine[] = [
     deviceBandwidth: 2039 * GBs,
     // PCIe 4.0 x16: 32 GB/s on paper.
     hostLink: 25 * GBs,
+    fileLink: NVME,
     // NVLink 3: 300 GB/s each way, reached in the same part as on H100.
     nodeLink: 210 * GBs,
     // Four 100 Gb/s adapters for eight GPUs.
@@ -121,6 +131,7 @@ export const machines: readonly Machine[] = [
     peakFlops: { bf16: 2250 * TFLOPS, f32: 75 * TFLOPS },
     deviceBandwidth: 7700 * GBs,
     hostLink: 50 * GBs,
+    fileLink: NVME,
     // NVLink 5: 900 GB/s each way, reached in the same part as on H100.
     nodeLink: 640 * GBs,
     network: 48 * GBs,
@@ -178,7 +189,7 @@ export const hostAllowance: Allowance = {
 
 /**
  * Ranks of this machine on CPUs, by what one thread of a Zen 4 server does: 95 GFLOP/s in f32 and 205 in bf16 (measured
- * with oneDNN), and 12 GB/s of memory copied. Other machines differ; what is predicted is an order of magnitude.
+ * with oneDNN), and 12 GB/s of memory copied; a file is taken to be on an SSD that the ranks share. Other machines differ; what is predicted is an order of magnitude.
  */
 export function cpuMachine(threads: number, ranks: number): Machine {
   return {
@@ -189,6 +200,7 @@ export function cpuMachine(threads: number, ranks: number): Machine {
     peakFlops: { bf16: threads * 205e9, f32: threads * 95e9 },
     deviceBandwidth: 24 * GBs,
     hostLink: 12 * GBs,
+    fileLink: 1 * GBs,
     nodeLink: 7 * GBs,
     network: 1 * GBs,
     efficiency: { matmul: 0.9, attention: 0.7, attentionGrad: 0.6, memory: 0.5 },

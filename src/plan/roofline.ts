@@ -52,6 +52,7 @@ export function secondsOf(step: Step, mesh: Mesh, machine: Machine): number {
   const results = node.results.map(({ type }) => shareOf(type, mesh));
   if (node.op === "offload" || node.op === "reload")
     return LAUNCH_SECONDS + bytesOf(operands) / machine.hostLink;
+  if (node.op === "spill" || node.op === "fetch") return bytesOf(operands) / machine.fileLink;
   const isFused = node.op === "fused";
   const { flops, bytes } = isFused
     ? { flops: 0, bytes: bytesOf(operands) + bytesOf(results) }

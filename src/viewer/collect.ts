@@ -46,6 +46,7 @@ export function viewData({ title, about, stages, plan, timeline, machine, trace 
     plan: {
       deviceBytes: plan.deviceBytes,
       hostBytes: plan.hostBytes,
+      fileBytes: plan.fileBytes,
       seconds: timeline.seconds,
       machine,
       steps: plan.steps.map(({ node, lane, index }) => ({

@@ -1,5 +1,6 @@
 /** @file What the page of `ithaca view` shows, as it stands in the page: numbers and text, every list in order. */
 import type { BufferKind, Lane } from "../ir/plan.ts";
+import type { Memory } from "../ir/type.ts";
 
 export interface ViewNode {
   readonly op: string;
@@ -49,7 +50,7 @@ export interface ViewStep {
 export interface ViewBuffer {
   readonly name: string;
   readonly kind: BufferKind;
-  readonly memory: "device" | "host";
+  readonly memory: Memory;
   readonly bytes: number;
   readonly offset: number;
   readonly first: number;
@@ -76,6 +77,7 @@ export interface ViewData {
   readonly plan: {
     readonly deviceBytes: number;
     readonly hostBytes: number;
+    readonly fileBytes: number;
     readonly seconds: number;
     /** The machine that times were predicted for. */
     readonly machine: string;

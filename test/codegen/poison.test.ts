@@ -14,7 +14,7 @@ const minutes = 60_000;
 const recipe: Recipe = {
   ...PLAIN,
   ...{ sequence: 8, kvHeads: 2, headDim: 4, vocabulary: 11 },
-  blocks: (["attention", "mlp", "layers", "norm"] as const).map((kind) => ({ kind, a: 0, b: 0 })),
+  blocks: (["attention", "mlp", "layers", "layers", "norm"] as const).map((kind) => ({ kind, a: 0, b: 0 })),
 };
 
 function trained(degree: number, changes: Partial<TrainingOptions>): Graph {
@@ -34,7 +34,11 @@ describe("a poisoned program", () => {
   test.each<[string, number, Partial<TrainingOptions>]>([
     ["with everything kept", 1, {}],
     ["in tiles with a smaller last one", 1, { lossTiles: 3, mlpTiles: 3, projectionTiles: 3 }],
-    ["of recomputed layers whose inputs wait on the host", 1, { checkpointing: "layer", offloadLayers: 9 }],
+    [
+      "of recomputed layers whose inputs wait on the host and in a file",
+      1,
+      { checkpointing: "layer", offloadLayers: 9, spillLayers: 9 },
+    ],
     ["on two ranks, in loops in loops", 2, { gradientAccumulationSteps: 2, lossTiles: 2, mlpTiles: 2 }],
   ])(
     "%s computes what the program does, to the last bit",
@@ -43,6 +47,7 @@ describe("a poisoned program", () => {
       const graph = trained(degree, changes);
       const arrays = arraysFor(graph);
       const threads = degree === 1 ? 2 : 1;
+      expect(planFor(graph, threads).fileBytes > 0).toBe(changes.spillLayers !== undefined);
       const plain = await runCompiled(graph, arrays, threads);
       const poisoned = await poisonedRun(graph, arrays, threads);
       expect(poisoned.outputs).toEqual(plain.outputs);

@@ -92,6 +92,7 @@ describe("a good file", () => {
         parameter_offload: "off",
         device_limit: null,
         host_limit: null,
+        host_spill: null,
       },
     });
   });
@@ -294,6 +295,9 @@ describe("a file with a mistake", () => {
           |       ^^^^^^^^^^
         3 | output_dir: runs/first"
     `);
+    expect(message(minimal, "memory.host_spill=nvme")).toMatch(
+      /^--set memory.host_spill=nvme: there is no folder .*nvme\n {2}Make it, or name a folder on a fast local disk.$/,
+    );
     expect(message(minimal, "model=my-model.ts")).toMatchInlineSnapshot(`
       "--set model=my-model.ts: my-model.ts is a file; a model is a Hugging Face directory
         A definition is written as model: { source: my-model.ts, config: { ... } }"

@@ -13,6 +13,7 @@ import { lanes, type Plan } from "../../src/ir/plan.ts";
 import { runBinary } from "../../src/launch/run-binary.ts";
 import { runFile, vocabularySize } from "../../src/launch/run-file.ts";
 import { readSafetensors } from "../end-to-end/safetensors.ts";
+import { smallModel } from "../support/one-step.ts";
 import { simulatedCuda } from "../support/simulated-cuda.ts";
 
 const goldens = fileURLToPath(new URL("../golden/", import.meta.url));
@@ -30,8 +31,8 @@ interface Run {
 
 let runs = 0;
 
-/** Builds what `settings` describe for a target, ready to be run. */
-async function prepare(target: "cpu" | "cuda", settings: Settings) {
+/** Builds what `settings` describe for a target, ready to be run. `host_limit` may be less than a configuration can say. */
+async function prepare(target: "cpu" | "cuda", { host_limit, ...settings }: Settings) {
   const output = join(scratch, `run-${runs++}`);
   mkdirSync(output);
   const values = {
@@ -46,7 +47,9 @@ async function prepare(target: "cpu" | "cuda", settings: Settings) {
     threads: 1,
     ...settings,
   };
-  const config = parseConfig(JSON.stringify(values), join(output, "config.yaml"));
+  const parsed = parseConfig(JSON.stringify(values), join(output, "config.yaml"));
+  const limit = (host_limit as number | undefined) ?? null;
+  const config = { ...parsed, memory: { ...parsed.memory, host_limit: limit } };
   const compiled = await compileConfig(config);
   const build = join(output, "build");
   const { train } = await buildProgram(compiled.sources, build, target === "cuda" ? simulatedCuda : "cpu");
@@ -80,6 +83,12 @@ function expectClose(own: readonly number[], expected: readonly number[], distan
 }
 
 const tokens = join(goldens, "tokens.bin");
+/** Of six layers' inputs, 4,608 bytes each, host memory has room for three. */
+const spilled = {
+  model: smallModel({ num_hidden_layers: 6, vocab_size: 1003 }),
+  memory: { activation_checkpointing: "layer", activation_offload: "host", host_spill: scratch },
+  host_limit: 3 * 4608,
+};
 const everything = {
   parallel: { sequence: 2 },
   gradient_accumulation_steps: 2,
@@ -93,6 +102,7 @@ describe("on a simulated device", () => {
     ["a sequence shared by two ranks", { parallel: { sequence: 2 } }, 1e-5],
     ["samples of two replicas, each shared by two ranks", { parallel: { sequence: 2, data: 2 } }, 1e-5],
     ["tiles, recomputed layers and offload on a shared sequence", everything, 1e-5],
+    ["checkpoints in a file", spilled, 1e-5],
     ["bf16 with all of these", { ...everything, precision: "bf16" }, 1e-3],
   ] as [string, Settings, number][])("%s: the CPU's losses and norms", async (_, settings, distance) => {
     const ours = await (await prepare("cuda", { data: tokens, ...settings })).run();
@@ -101,18 +111,29 @@ describe("on a simulated device", () => {
     expectClose(ours.norms, expected.norms, 10 * distance);
   });
 
-  test("whatever order the streams run in, the bits are the same", async () => {
-    const program = await prepare("cuda", everything);
-    vi.stubEnv("ITHACA_SIMULATED_ORDER", "issued");
-    const expected = await program.run();
-    for (const seed of [1, 2, 3, 4, 5]) {
-      vi.stubEnv("ITHACA_SIMULATED_ORDER", String(seed));
-      expect(await program.run()).toEqual(expected);
-    }
-  });
+  test.each([
+    ["with all of these", everything],
+    ["with checkpoints in a file", spilled],
+  ] as [string, Settings][])(
+    "%s, whatever order the streams run in, the bits are the same",
+    async (_, settings) => {
+      const program = await prepare("cuda", settings);
+      const { plan } = program.compiled;
+      expect(plan?.steps.some(({ lane }) => lane === "from_file")).toBe(settings === spilled);
+      vi.stubEnv("ITHACA_SIMULATED_ORDER", "issued");
+      const expected = await program.run();
+      for (const seed of [1, 2, 3, 4, 5]) {
+        vi.stubEnv("ITHACA_SIMULATED_ORDER", String(seed));
+        expect(await program.run()).toEqual(expected);
+      }
+    },
+  );
 
-  test("a replayed graph gives the bits of issued steps", async () => {
-    const program = await prepare("cuda", { memory: { activation_checkpointing: "layer" } });
+  test.each([
+    ["of recomputed layers", { memory: { activation_checkpointing: "layer" } }],
+    ["with checkpoints in a file", spilled],
+  ] as [string, Settings][])("a replayed graph %s gives the bits of issued steps", async (_, settings) => {
+    const program = await prepare("cuda", settings);
     vi.stubEnv("ITHACA_CUDA_GRAPH", "0");
     const issued = await program.run();
     vi.stubEnv("ITHACA_CUDA_GRAPH", "1");

@@ -472,6 +472,50 @@ describe.concurrent("an output_dir that can't be written to is named:", patient,
   });
 });
 
+describe.concurrent(
+  "a memory.host_spill that can't be used is refused before the first step:",
+  patient,
+  () => {
+    // Seven inputs of layers, of 512 KiB each, of which two fit.
+    const values = (at: string) => ({
+      data: "long.bin",
+      sequence_length: 8192,
+      max_steps: 1,
+      memory: {
+        ...{ activation_checkpointing: "layer", activation_offload: "host" },
+        ...{ host_limit: "1MiB", host_spill: at },
+      },
+    });
+    const deep = (spill: string): Place => {
+      const at = place(values(spill));
+      const config = JSON.stringify({ ...modelConfig, num_hidden_layers: 8 });
+      writeFileSync(join(at.folder, "model", "config.json"), config);
+      rmSync(at.weights);
+      writeFileSync(join(at.folder, "long.bin"), tokens(8192));
+      return at;
+    };
+
+    test("a folder that is not there", async () => {
+      await expectRefusal(
+        deep("nvme"),
+        /^FOLDER\/config.yaml:8:\d+: there is no folder FOLDER\/nvme\n[^]*Make it, or name a folder on a fast local disk\.$/,
+      );
+    });
+
+    test.runIf(canMount)("a disk that is too small", async () => {
+      const at = deep("nvme");
+      mkdirSync(join(at.folder, "nvme"));
+      const mounted = await trainMounted(at, 'mount -t tmpfs -o size=1m tmpfs "$1/../nvme"');
+      expectMessage(
+        mounted,
+        at,
+        /^(?:compiling .*\n)?ithaca: memory\.host_spill: can't write FOLDER\/nvme: No space left on device; 2\.\d\d MiB \(\d+ bytes\) are needed, [\d.]+ \w+ \(\d+ bytes\) are free\. Make room, choose another folder, or raise memory\.host_limit so that less is spilled$/,
+      );
+      expectUnharmed(at.out);
+    });
+  },
+);
+
 describe.concurrent("a run that ends early", patient, () => {
   test("says at which step and learning rate a number became NaN, and saves nothing", async () => {
     const at = place({ learning_rate: 1e30, snapshot_every: 100 });

@@ -1,5 +1,5 @@
-/** @file Training with checkpoints in host memory has the same bits as without. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+/** @file Training with checkpoints in host memory, and in a file, has the same bits as without. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -19,10 +19,12 @@ const STEPS = 3;
 /** g++ on a busy machine, twice. */
 const BUILDS_MS = 600_000;
 
-/** Losses and norms of all steps, and the file of the final weights. */
-async function trained(values: object) {
+/** Losses and norms of all steps, and the file of the final weights. `hostLimit` may be less than a configuration can say. */
+async function trained(values: object, hostLimit: number | null = null) {
   const output = mkdtempSync(join(scratch, "run-"));
-  const config = parseConfig(JSON.stringify({ ...values, output_dir: output }), join(output, "config.yaml"));
+  const text = JSON.stringify({ ...values, output_dir: output });
+  const { memory, ...rest } = parseConfig(text, join(output, "config.yaml"));
+  const config = { ...rest, memory: { ...memory, host_limit: hostLimit } };
   const compiled = await compileConfig(config);
   const silent = { report: () => {}, lines: new PassThrough().resume() };
   expect((await train(compiled, config, silent)).exitCode).toBe(0);
@@ -30,7 +32,8 @@ async function trained(values: object) {
   return {
     numbers: lines.map((line) => JSON.parse(line)).map(({ loss, grad_norm }) => [loss, grad_norm]),
     weights: readFileSync(join(output, "final/model.safetensors")).toString("base64"),
-    hostBytes: compiled.plan?.hostBytes,
+    arenas: { host: compiled.plan?.hostBytes ?? 0, file: compiled.plan?.fileBytes ?? 0 },
+    measured: JSON.parse(lines[0]) as { host_peak_bytes: number; file_peak_bytes: number },
   };
 }
 
@@ -44,7 +47,7 @@ test.each([
     const tokens = Array.from({ length: count }, (_, i) => (i * i + 3 * i) % 61);
     const values = {
       ...{
-        model: smallModel({ num_hidden_layers: 4 }),
+        model: smallModel({ num_hidden_layers: 6 }),
         data: writeTokens(scratch, tokens),
         parallel,
         precision,
@@ -56,10 +59,20 @@ test.each([
     const stayed = await trained({ ...values, memory: { ...memory, activation_offload: "off" } });
     const away = { ...memory, activation_offload: "host" };
     const went = await trained({ ...values, memory: away });
+    const folder = join(scratch, `spill-${policy}`);
+    mkdirSync(folder);
+    const limit = 0.6 * went.arenas.host;
+    const further = await trained({ ...values, memory: { ...away, host_spill: folder } }, limit);
     expect(stayed.numbers).toHaveLength(STEPS);
-    expect(stayed.hostBytes).toBe(0);
-    expect(went.hostBytes).toBeGreaterThan(0);
-    expect({ ...went, hostBytes: 0 }).toEqual(stayed);
+    expect(stayed.arenas).toEqual({ host: 0, file: 0 });
+    expect(went.arenas).toMatchObject({ host: expect.closeTo(limit / 0.6), file: 0 });
+    expect(further.arenas.host).toBeLessThanOrEqual(limit);
+    expect(further.arenas.file).toBeGreaterThan(0);
+    for (const { numbers, weights } of [went, further])
+      expect({ numbers, weights }).toEqual({ numbers: stayed.numbers, weights: stayed.weights });
+    for (const { arenas, measured } of [stayed, went, further])
+      expect({ host: measured.host_peak_bytes, file: measured.file_peak_bytes }).toEqual(arenas);
+    expect(readdirSync(folder)).toEqual([]);
   },
   BUILDS_MS,
 );

@@ -40,6 +40,7 @@ describe("--json", () => {
     expect(answer).not.toHaveProperty("max_sequence_length");
     expect(answer.device_limit_bytes).toBe(Math.floor(79.1 * 2 ** 30));
     expect(answer.host_limit_bytes).toBe(1.9e12 / 2);
+    expect(answer.file_peak_bytes).toBe(0);
   });
 
   test("with --max-sequence and --explain", async () => {

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { formatError, UserError } from "../../src/ir/error.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { print, printAttr } from "../../src/ir/print.ts";
-import { parseType, printType } from "../../src/ir/type.ts";
+import { memories, parseType, printType } from "../../src/ir/type.ts";
 import { verify } from "../../src/ir/verify.ts";
 import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
@@ -84,7 +84,7 @@ describe("print and parse", () => {
     const dim = fc.record({ size: fc.nat(), axes: fc.uniqueArray(axis, { maxLength: 2 }) });
     const type = fc.record({
       dtype: fc.constantFrom("f32" as const, "bf16" as const, "i32" as const),
-      memory: fc.constantFrom("device" as const, "host" as const),
+      memory: fc.constantFrom(...memories),
       dims: fc.array(dim, { maxLength: 5 }),
       partial: fc.uniqueArray(axis, { maxLength: 2 }),
       times: fc.option(fc.nat()),

@@ -128,6 +128,14 @@ const typed: Record<string, Case> = {
     "input %x : f32<host>[4]\n%y = offload %x : f32<host>[4]",
     "%y: offload: the value is in host memory already",
   ],
+  "a spill of what is on the device": [
+    "input %x : f32[4]\n%y = spill %x : f32<file>[4]",
+    "%y: spill: the value is in device memory, not in host memory",
+  ],
+  "a kernel on what is in a file": [
+    "input %x : f32<host>[4]\n%f = spill %x : f32<file>[4]\n%y = neg %f : f32<file>[4]",
+    "%y: neg: %f is in a file, which only spill and fetch touch",
+  ],
 };
 
 const laidOut: Record<string, Case> = {

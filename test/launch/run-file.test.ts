@@ -64,6 +64,7 @@ test("all of it", async () => {
     resume: null,
     save_final: true,
     trace: null,
+    host_spill: null,
     threads: 2,
     ranks: 1,
     comm: "local",

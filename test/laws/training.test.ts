@@ -85,22 +85,23 @@ describe("the training pipeline", () => {
     );
   });
 
-  test("every stage verifies and reads back from its text; updates don't depend on tiles, checkpoints and offload", () => {
+  test("every stage verifies and reads back from its text; updates don't depend on tiles, checkpoints, offload and spill", () => {
     fc.assert(
       fc.property(recipes, (recipe) =>
         onGraph(recipe, (graph) => {
           const whole = trained(graph);
           const arrays = arraysFor(whole);
           const want = interpret(whole, arrays);
-          for (const [checkpointing, offloadLayers] of [
-            ["off", 0],
-            ["layer", Number.POSITIVE_INFINITY],
-            ["attention", 1],
+          for (const [checkpointing, offloadLayers, spillLayers] of [
+            ["off", 0, 0],
+            ["layer", Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
+            ["attention", 1, 1],
           ] as const) {
             for (const tiles of [1, 2, 3]) {
               const headGroups = groupsOf(graph, tiles);
               const changes = { lossTiles: 3, mlpTiles: tiles, projectionTiles: tiles, headGroups };
-              const got = interpret(trained(graph, { ...changes, checkpointing, offloadLayers }), arrays);
+              const away = { checkpointing, offloadLayers, spillLayers };
+              const got = interpret(trained(graph, { ...changes, ...away }), arrays);
               expectClose(got.outputs, want.outputs, 1e-9);
               expectClose(got.updates, want.updates, 1e-9);
             }
@@ -213,6 +214,7 @@ describe("the plan", () => {
       projectionTiles: fc.constantFrom(1, 2, 3),
       checkpointing: fc.constantFrom("off", "layer", "attention"),
       offloadLayers: fc.constantFrom(0, 1, Number.POSITIVE_INFINITY),
+      spillLayers: fc.constantFrom(0, 1, Number.POSITIVE_INFINITY),
     });
     fc.assert(
       fc.property(cases, ({ recipe, steps, ...rest }) =>

@@ -274,6 +274,8 @@ export const samples: { readonly [K in OpName]: readonly Sample[] } = {
   all_reduce: [{ types: ["f[4, 8@y]{sum@x}"], attrs: { axis: "x" }, mesh: { x: 2, y: 2 } }],
   offload: [{ types: ["f[4, 7]"] }],
   reload: [{ types: ["f<host>[4, 7]"] }],
+  spill: [{ types: ["f<host>[4, 7]"] }],
+  fetch: [{ types: ["f<file>[4, 7]"] }],
 
   repeat: [
     {

@@ -64,6 +64,7 @@ async function graphOf(
     tileBytes: 2 ** 26,
     gradientAccumulationSteps: accumulation,
     offloadLayers: 0,
+    spillLayers: 0,
     lossTiles: 1,
     mlpTiles: 1,
     projectionTiles: 1,

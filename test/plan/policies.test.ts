@@ -44,7 +44,13 @@ const last = ({ trials }: Planned): Planned["trials"][number] => trials.at(-1) a
 /** Nothing is computed in parts, so that what is left to decide is what to keep. */
 const WHOLE = { tiled_loss: "off", tiled_mlp: "off", tiled_projections: "off", head_groups: "off" };
 
-const RATES = { flops: { f32: 1e11, bf16: 2e11 }, bandwidth: 1e10, hostLink: 1e10, rankLink: 1e10 };
+const RATES = {
+  flops: { f32: 1e11, bf16: 2e11 },
+  bandwidth: 1e10,
+  hostLink: 1e10,
+  fileLink: 1e9,
+  rankLink: 1e10,
+};
 
 describe("what to keep", () => {
   test("goes from nothing to everything: each choice takes more memory and less time", async () => {

@@ -23,6 +23,7 @@ const KINDS = [
   "half",
   "total",
   "away",
+  "file",
   "tile",
   "repeat",
 ] as const;
@@ -49,7 +50,7 @@ const recipe = fc.record({
 });
 
 /** Copies beside and inside loops. */
-const OFFLOADED: readonly Line[] = (["away", "repeat", "away"] as const).map((kind, a) => ({
+const OFFLOADED: readonly Line[] = (["away", "file", "repeat", "file", "away"] as const).map((kind, a) => ({
   kind,
   a,
   b: 2,
@@ -62,6 +63,8 @@ const type = tensor("f32", [ROWS, WIDTH]);
 
 /** A coin that the names of two values toss. */
 const isOdd = (a: Value, b: Value): boolean => (a.name.length + b.name.length) % 2 === 1;
+
+const throughFile = (x: Value): Value => ops.reload(ops.fetch(ops.spill(ops.offload(x))));
 
 /** One statement on values of [4, 4]; `x`, `y` and `z` may be the same. */
 function statement(kind: Kind, x: Value, y: Value, z: Value, builder: Builder, depth: number): Value[] {
@@ -86,6 +89,8 @@ function statement(kind: Kind, x: Value, y: Value, z: Value, builder: Builder, d
       return [ops.broadcast(ops.sum(x, { dims: [0] }), { dims: [0], sizes: [ROWS, WIDTH] })];
     case "away":
       return [ops.reload(ops.offload(x))];
+    case "file":
+      return [throughFile(x)];
     case "tile": {
       const { body } = region(
         builder,
@@ -95,7 +100,7 @@ function statement(kind: Kind, x: Value, y: Value, z: Value, builder: Builder, d
         ],
         ([part, other]) => {
           const rows = ops.tanh(ops.matmul(part, other));
-          const kept = isOdd(x, y) ? ops.reload(ops.offload(rows)) : rows;
+          const kept = isOdd(x, y) ? throughFile(rows) : rows;
           return [kept, ops.sum(rows, { dims: [0] })];
         },
       );
@@ -106,9 +111,9 @@ function statement(kind: Kind, x: Value, y: Value, z: Value, builder: Builder, d
     case "repeat": {
       const sizes = [type, type, type].map(() => [ROWS, WIDTH]);
       const { body } = region(builder, sizes, ([p, q, r], inner) => {
-        const far = isOdd(y, z) ? ops.offload(q) : null;
+        const far = isOdd(y, z) ? ops.spill(ops.offload(q)) : null;
         const [next] = depth > 0 ? [ops.add(p, r)] : statement("tile", p, r, q, inner, depth + 1);
-        const near = far ? ops.reload(far) : q;
+        const near = far ? ops.reload(ops.fetch(far)) : q;
         return isOdd(x, z) ? [ops.tanh(ops.add(next, near)), p] : [near, ops.tanh(next)];
       });
       return [...builder.add(recordOf("repeat"), [x, y, z], { times: 3, carry: 2 }, { body }).results];

@@ -146,6 +146,31 @@ void programs_that_contradict_themselves() {
   CHECK_THROWS(executor.tensor("nothing"), "toy has no tensor \"nothing\"");
 }
 
+// A rank's file has its room from the start and no name, so that nothing of it stays.
+void files() {
+  const check::TemporaryDirectory folder;
+  ProgramSpec spec = toy::program(1, 1);
+  spec.file_bytes = 100'000;
+  const auto open = [&](const std::string& host_spill) { Executor executor(spec, 0, 1, {}, host_spill); };
+  CHECK_THROWS(open(""), "toy keeps 97.66 KiB (100000 bytes) in a file, and memory.host_spill names no folder for it");
+  CHECK_THROWS(open(folder / "none"), "memory.host_spill: can't create a file in " + (folder / "none") + ": No such file");
+  open(folder.path.string());
+  CHECK(std::filesystem::is_empty(folder.path));
+  const File file = File::unnamed(folder.path.string(), "");
+  file.allocate(spec.file_bytes);
+  CHECK(file.size() == spec.file_bytes && std::filesystem::is_empty(folder.path));
+  const std::string text = "what waits";
+  std::string back(text.size(), ' ');
+  file.write_at(70'000, text.data(), text.size());
+  file.read_at(70'000, back.data(), back.size());
+  CHECK(back == text);
+  TensorSpec tensors[] = {spec.tensors[0]};
+  tensors[0].memory = Memory::file;
+  spec.tensors = tensors;
+  spec.num_tensors = 1;
+  CHECK_THROWS(open(folder.path.string()), "input_ids is in a file, where nobody sees it");
+}
+
 }  // namespace
 
 int main() {
@@ -155,5 +180,6 @@ int main() {
   a_failing_lane_is_named_and_nothing_hangs();
   a_failing_rank_stops_the_others();
   programs_that_contradict_themselves();
+  files();
   return check::result("executor_test");
 }

@@ -85,7 +85,7 @@ void metrics(const check::TemporaryDirectory& directory) {
     std::getline(seen, line);
     const json first = json::parse(line);
     CHECK(first["step"] == 1 && first["loss"] == 1.0 && first["grad_norm"].is_null());
-    CHECK(first["tokens_per_second"] == 1540.0 && first.size() == 12);
+    CHECK(first["tokens_per_second"] == 1540.0 && first.size() == 13);
   }
   std::ofstream(path, std::ios::app) << "{\"step\": 6, \"lo";
   { MetricsFile file(path, 3); append(file, 4); }

@@ -216,7 +216,7 @@ inline std::unique_ptr<Tables> make(int dp, int sp) {
   scalar("grad_norm", Role::output, DType::f32, kAt.grad_norm);
   scalar("tokens", Role::output, DType::i32, kAt.tokens);
   tables->lanes = {{"compute", compute_lane_of(dp, sp)}, {"copy", copy}};
-  tables->spec = {kProgramAbi, "toy", "0123abcd", kAt.device_bytes, kAt.host_bytes, 2, tables->axes.data(),
+  tables->spec = {kProgramAbi, "toy", "0123abcd", kAt.device_bytes, kAt.host_bytes, 0, 2, tables->axes.data(),
                   static_cast<int>(tables->tensors.size()), tables->tensors.data(), 2, tables->lanes.data(),
                   kNumEvents, 3, kSteps, 1e9, 4};
   return tables;

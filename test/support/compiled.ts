@@ -63,7 +63,7 @@ export async function runCompiled(
     const emit = target === "cuda" ? emitCuda : emitCpu;
     const built = await buildProgram(emit(plan, { threads, modelFlops: 0, poison }), folder, on);
     const ranks = coordinatesOf(graph.mesh).length;
-    const program = await openProgram(built.program, { threads, ranks });
+    const program = await openProgram(built.program, { threads, ranks, hostSpill: folder });
     await program.load();
     for (const { value } of graph.params) {
       sharesOf(arrays.get(value.name) as NDArray, value.type, graph.mesh).forEach((share, rank) => {

@@ -12,7 +12,7 @@ import { Builder, building } from "../../src/ir/build.ts";
 import type { Graph, Role, Value } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { type OpName, opNames, ops } from "../../src/ir/ops/index.ts";
-import { isFloat, type Mesh } from "../../src/ir/type.ts";
+import { isFloat, type Mesh, type TensorType } from "../../src/ir/type.ts";
 import { samples } from "../ops/samples.ts";
 import { runCompiled } from "./compiled.ts";
 import { errorOf } from "./random.ts";
@@ -74,14 +74,19 @@ function programOf(
     isFloat(value.type) && value.type.times === null && value.type.memory === "device"
       ? ops.scale(value, { by: 1 })
       : value;
+  // The host sees nothing of the file: there values come from its memory, and go there.
+  const outOfFile = (value: Value): Value => (value.type.memory === "file" ? ops.fetch(value) : value);
+  const operand = (role: Role, name: string, type: TensorType): Value => {
+    if (type.memory !== "file") return builder.param(role, name, type, role === "param" ? "zeros" : "");
+    return ops.spill(builder.param(role, name, { ...type, memory: "host" }));
+  };
   building(builder, () => {
     for (const { title, op, prepared } of all) {
       const key = title.replace(" ", ".");
       builder.serving = key;
       const operands = prepared.types.map((type, i) => {
         given.set(`${key}.x${i}`, prepared.arrays[i]);
-        const role = roleOf(op, i);
-        return builder.param(role, `${key}.x${i}`, type, role === "param" ? "zeros" : "");
+        return operand(roleOf(op, i), `${key}.x${i}`, type);
       });
       if (op === "adamw") {
         const results = call(op, prepared.sample, prepared.attrs, operands);
@@ -90,10 +95,10 @@ function programOf(
       }
       if (!ONLY_IN_PLACE.has(op)) {
         const results = call(op, prepared.sample, prepared.attrs, operands);
-        outputs.push(...results.map((value, i) => ({ name: `${key}.r${i}`, value })));
+        outputs.push(...results.map((value, i) => ({ name: `${key}.r${i}`, value: outOfFile(value) })));
       }
       const again = call(op, prepared.sample, prepared.attrs, operands.map(copied)).map(copied);
-      outputs.push(...again.map((value, i) => ({ name: `${key}.again.r${i}`, value })));
+      outputs.push(...again.map((value, i) => ({ name: `${key}.again.r${i}`, value: outOfFile(value) })));
     }
   });
   return {

@@ -9,15 +9,12 @@ import type { Node } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { recordOf } from "../../src/ir/ops/index.ts";
 import { type Lane, lanes, type Plan, type Slot, type Step } from "../../src/ir/plan.ts";
-import { DTYPE_BYTES, sizesOf } from "../../src/ir/type.ts";
+import { DTYPE_BYTES, type Memory, sizesOf } from "../../src/ir/type.ts";
 
 /** One cell for every two bytes: the first cell of an element holds its value, a second one NaN. */
 const CELL_BYTES = 2;
 
-interface Arenas {
-  readonly device: Float64Array;
-  readonly host: Float64Array;
-}
+type Arenas = Readonly<Record<Memory, Float64Array>>;
 
 type Turns = ReadonlyMap<number, number>;
 
@@ -42,6 +39,7 @@ export function runPlan(
   const arenas: Arenas = {
     device: new Float64Array(plan.deviceBytes / CELL_BYTES).fill(Number.NaN),
     host: new Float64Array(plan.hostBytes / CELL_BYTES).fill(Number.NaN),
+    file: new Float64Array(plan.fileBytes / CELL_BYTES).fill(Number.NaN),
   };
   for (const { name, role, type, buffer } of plan.tensors) {
     if (role !== "output") write(plan, arenas, whole(name, type, buffer), [], arrays.get(name) as NDArray);

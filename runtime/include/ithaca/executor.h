@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "ithaca/comm.h"
 #include "ithaca/device.h"
+#include "ithaca/file.h"
 #include "ithaca/lane.h"
 #include "ithaca/layout.h"
 #include "ithaca/mesh.h"
@@ -32,8 +34,10 @@ class HostView {
 class Executor {
  public:
   // `comms`: one for each mesh axis, nullptr where its degree is 1. `threads`: OpenMP threads of the compute lane.
-  // Throws Error if the program is of another ABI, its tables contradict each other, or memory is short.
-  Executor(const ProgramSpec& spec, int rank, int threads, std::vector<std::unique_ptr<Comm>> comms);
+  // `host_spill`: the folder of the rank's file, where the program has one. Throws Error if the program is of another
+  // ABI, its tables contradict each other, or memory or room for the file is short.
+  Executor(const ProgramSpec& spec, int rank, int threads, std::vector<std::unique_ptr<Comm>> comms,
+           const std::string& host_spill = "");
   ~Executor();
 
   // One optimizer step: every lane function once. Throws what failed first, with rank, step and lane; a program that
@@ -106,6 +110,7 @@ class Executor {
   std::vector<std::unique_ptr<Comm>> comms_;
   std::vector<Comm*> comm_pointers_;
   std::unique_ptr<Device> device_;
+  std::unique_ptr<File> file_;
   std::vector<std::unique_ptr<std::byte[]>> mirrors_;  // inputs and outputs of a device of its own, by tensor
   std::vector<Event> events_;
   std::vector<LaneTrace> traces_;

@@ -14,6 +14,9 @@ class File {
   static File open(const std::string& path);                // for reading
   static File create(const std::string& path);              // for writing, empty
   static File open_for_writing(const std::string& path);    // an existing one, its contents kept
+  // A new file in a folder, for reading and writing, that has no name once it is open: it is gone when the process is,
+  // however that ends. `remedy` is what an error about room says to do.
+  static File unnamed(const std::string& folder, std::string remedy);
   ~File();
   File(File&& other) noexcept;
   File& operator=(File&&) = delete;
@@ -30,9 +33,12 @@ class File {
 
  private:
   File(std::string path, int flags);
+  File(std::string path, int descriptor, std::string remedy);
+  [[noreturn]] void fail_to_write(std::uint64_t bytes) const;
 
   std::string path_;
   int descriptor_;
+  std::string remedy_ = "Make room or choose another output_dir";
 };
 
 std::string read_text(const std::string& path);

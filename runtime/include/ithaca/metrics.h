@@ -19,6 +19,7 @@ struct StepMetrics {
   double model_tflops = 0;  // of all ranks together
   std::size_t device_peak_bytes = 0;  // of one rank
   std::size_t host_peak_bytes = 0;
+  std::size_t file_peak_bytes = 0;
   std::size_t process_peak_bytes = 0;  // most ever resident in this process, all its ranks, beyond what its start took
   std::uint64_t bytes_sent = 0;  // by one rank to others in this step; every rank sends as many
 };

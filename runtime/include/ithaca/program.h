@@ -14,10 +14,12 @@
 
 namespace ithaca {
 
-// Raised whenever a struct below changes; a program built for another number is refused.
-inline constexpr std::uint32_t kProgramAbi = 3;
+class File;
 
-enum class Memory : std::uint8_t { device, host };
+// Raised whenever a struct below changes; a program built for another number is refused.
+inline constexpr std::uint32_t kProgramAbi = 4;
+
+enum class Memory : std::uint8_t { device, host, file };
 enum class Role : std::uint8_t { input, parameter, state, output };
 enum class Init : std::uint8_t { none, zeros, ones, normal };
 
@@ -50,6 +52,7 @@ struct StepSpec {
 struct Rank {
   std::byte* device;  // arena bases, 4096-aligned
   std::byte* host;
+  const File* file;    // the third arena, file_bytes long; nullptr where the program has none
   Event* events;       // num_events of them
   Comm* const* comms;  // one for each mesh axis; nullptr where the degree is 1
   int index;           // rank number
@@ -77,7 +80,7 @@ struct ProgramSpec {
   std::uint32_t abi;
   const char* name;
   const char* hash;
-  std::size_t device_bytes, host_bytes;  // sizes of the arenas
+  std::size_t device_bytes, host_bytes, file_bytes;  // sizes of the arenas
   int num_axes;
   const MeshAxis* axes;  // row-major: the last axis varies fastest with the rank number
   int num_tensors;

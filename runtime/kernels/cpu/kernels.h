@@ -18,3 +18,4 @@
 #include "optimizer.h"
 #include "reduce.h"
 #include "rope.h"
+#include "spill.h"

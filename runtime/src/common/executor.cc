@@ -4,6 +4,7 @@
 #include <string>
 
 #include "ithaca/error.h"
+#include "ithaca/memory.h"
 
 namespace ithaca {
 
@@ -20,6 +21,7 @@ const ProgramSpec& checked(const ProgramSpec& spec) {
 
 void check_tensor(const TensorSpec& tensor, const ProgramSpec& spec, const Share& share) {
   const std::size_t bytes = share.elements() * tensor.times * dtype_bytes(tensor.dtype);
+  if (tensor.memory == Memory::file) throw Error(std::string(tensor.name) + " is in a file, where nobody sees it");
   const std::size_t arena = tensor.memory == Memory::device ? spec.device_bytes : spec.host_bytes;
   if (tensor.bytes != bytes) {
     throw Error(std::string(tensor.name) + ": the program says " + std::to_string(tensor.bytes) +
@@ -41,9 +43,27 @@ int checked_threads(const ProgramSpec& spec, int threads) {
   return threads;
 }
 
+// The rank's file, with all of its room: a full disk is noticed here and not in a step.
+std::unique_ptr<File> open_file(const ProgramSpec& spec, const std::string& folder) {
+  if (spec.file_bytes == 0) return nullptr;
+  if (folder.empty()) {
+    throw Error(std::string(spec.name) + " keeps " + format_bytes(spec.file_bytes) +
+                " in a file, and memory.host_spill names no folder for it");
+  }
+  try {
+    auto file = std::make_unique<File>(File::unnamed(
+        folder, "Make room, choose another folder, or raise memory.host_limit so that less is spilled"));
+    file->allocate(spec.file_bytes);
+    return file;
+  } catch (const Error& error) {
+    throw Error(std::string("memory.host_spill: ") + error.what());
+  }
+}
+
 }  // namespace
 
-Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<std::unique_ptr<Comm>> comms)
+Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<std::unique_ptr<Comm>> comms,
+                   const std::string& host_spill)
     : spec_(checked(spec)),
       mesh_(spec.axes, spec.num_axes),
       rank_(rank),
@@ -65,6 +85,7 @@ Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<s
 
   const int compute_threads = checked_threads(spec, threads);
   device_ = spec.open_device ? spec.open_device(spec, rank, comm_pointers_.data()) : open_machine(spec);
+  file_ = open_file(spec, host_spill);
   mirrors_.resize(spec.num_tensors);
   for (int i = 0; i < spec.num_tensors && !device_->is_host_memory(); ++i) {
     const TensorSpec& tensor = spec.tensors[i];
@@ -73,7 +94,7 @@ Executor::Executor(const ProgramSpec& spec, int rank, int threads, std::vector<s
   }
   for (int i = 0; i < spec.num_lanes; ++i) {
     auto state = std::make_unique<LaneState>();
-    state->rank = {device_->device(), device_->host(),  events_.data(),       comm_pointers_.data(),
+    state->rank = {device_->device(), device_->host(), file_.get(),     events_.data(),      comm_pointers_.data(),
                    rank,              compute_threads, &state->current_step, device_->context()};
     state->lane = std::make_unique<Lane>(spec.lanes[i].name, i == 0 ? compute_threads : 1);
     lanes_.push_back(std::move(state));

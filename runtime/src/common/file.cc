@@ -24,15 +24,6 @@ namespace fs = std::filesystem;
   throw Error("can't " + doing + " " + path + ": " + std::strerror(errno));
 }
 
-[[noreturn]] void fail_to_write(const std::string& path, std::uint64_t bytes) {
-  if (errno != ENOSPC && errno != EDQUOT) fail_at("write", path);
-  struct statvfs room{};
-  const bool known = statvfs(path.c_str(), &room) == 0;
-  throw Error("can't write " + path + ": " + std::strerror(errno) + "; " + format_bytes(bytes) + " are needed" +
-              (known ? ", " + format_bytes(room.f_bavail * room.f_frsize) + " are free" : "") +
-              ". Make room or choose another output_dir");
-}
-
 void sync_directory(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;
@@ -62,12 +53,33 @@ File File::open(const std::string& path) { return File(path, O_RDONLY); }
 File File::create(const std::string& path) { return File(path, O_WRONLY | O_CREAT | O_TRUNC); }
 File File::open_for_writing(const std::string& path) { return File(path, O_WRONLY); }
 
-File::File(File&& other) noexcept : path_(std::move(other.path_)), descriptor_(other.descriptor_) {
+File File::unnamed(const std::string& folder, std::string remedy) {
+  std::string path = folder + "/.ithaca-XXXXXX";
+  const int descriptor = mkostemp(path.data(), O_CLOEXEC);
+  if (descriptor < 0) fail_at("create a file in", folder);
+  ::unlink(path.c_str());
+  return File(folder, descriptor, std::move(remedy));
+}
+
+File::File(std::string path, int descriptor, std::string remedy)
+    : path_(std::move(path)), descriptor_(descriptor), remedy_(std::move(remedy)) {}
+
+File::File(File&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(other.descriptor_), remedy_(std::move(other.remedy_)) {
   other.descriptor_ = -1;
 }
 
 File::~File() {
   if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void File::fail_to_write(std::uint64_t bytes) const {
+  if (errno != ENOSPC && errno != EDQUOT) fail_at("write", path_);
+  const std::string what = std::strerror(errno);
+  struct statvfs room{};
+  const bool known = fstatvfs(descriptor_, &room) == 0;
+  throw Error("can't write " + path_ + ": " + what + "; " + format_bytes(bytes) + " are needed" +
+              (known ? ", " + format_bytes(room.f_bavail * room.f_frsize) + " are free" : "") + ". " + remedy_);
 }
 
 std::uint64_t File::size() const {
@@ -97,7 +109,7 @@ void File::write_at(std::uint64_t offset, const void* data, std::size_t bytes) c
   while (bytes > 0) {
     const ssize_t put = pwrite(descriptor_, from, bytes, static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) fail_to_write(path_, bytes);
+    if (put < 0) fail_to_write(bytes);
     from += put;
     offset += put;
     bytes -= put;
@@ -106,15 +118,15 @@ void File::write_at(std::uint64_t offset, const void* data, std::size_t bytes) c
 
 void File::allocate(std::uint64_t bytes) const {
   const auto size = static_cast<off_t>(bytes);
-  if (ftruncate(descriptor_, size) != 0) fail_to_write(path_, bytes);
+  if (ftruncate(descriptor_, size) != 0) fail_to_write(bytes);
   // Not every file system can claim space ahead; there a full disk shows in write_at.
   if (size > 0 && fallocate(descriptor_, 0, 0, size) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
-    fail_to_write(path_, bytes);
+    fail_to_write(bytes);
   }
 }
 
 void File::sync() const {
-  if (fsync(descriptor_) != 0) fail_to_write(path_, 0);
+  if (fsync(descriptor_) != 0) fail_to_write(0);
 }
 
 std::string read_text(const std::string& path) {

@@ -42,6 +42,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   line["model_tflops"] = metrics.model_tflops;
   line["device_peak_bytes"] = metrics.device_peak_bytes;
   line["host_peak_bytes"] = metrics.host_peak_bytes;
+  line["file_peak_bytes"] = metrics.file_peak_bytes;
   line["process_peak_bytes"] = metrics.process_peak_bytes;
   line["bytes_sent"] = metrics.bytes_sent;
   return line.dump();

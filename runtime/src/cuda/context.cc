@@ -16,7 +16,7 @@ constexpr auto kBetweenQueries = std::chrono::microseconds(50);
 }  // namespace
 
 Context::Context(const ProgramSpec& spec, Comm* const* comms) {
-  for (cudaStream_t* stream : {&compute, &comm, &to_host, &to_device}) {
+  for (cudaStream_t* stream : {&compute, &comm, &to_host, &to_device, &to_file, &from_file}) {
     check_cuda(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   }
   events_.resize(spec.num_events);
@@ -39,7 +39,7 @@ Context::~Context() {
   for (cudaEvent_t event : events_) cudaEventDestroy(event);
   for (cudaEvent_t event : joined_) cudaEventDestroy(event);
   cudaEventDestroy(forked_);
-  for (cudaStream_t stream : {compute, comm, to_host, to_device}) cudaStreamDestroy(stream);
+  for (cudaStream_t stream : {compute, comm, to_host, to_device, to_file, from_file}) cudaStreamDestroy(stream);
 }
 
 void Context::wait(cudaStream_t stream, int event) {
@@ -57,24 +57,25 @@ void Context::begin(Rank& rank, int step) {
 
 void Context::fork() {
   check_cuda(cudaEventRecord(forked_, compute), "cudaEventRecord");
-  for (cudaStream_t other : {comm, to_host, to_device}) {
+  for (cudaStream_t other : {comm, to_host, to_device, to_file, from_file}) {
     check_cuda(cudaStreamWaitEvent(other, forked_, 0), "cudaStreamWaitEvent");
   }
 }
 
 void Context::join() {
-  const cudaStream_t others[] = {comm, to_host, to_device};
-  for (int i = 0; i < 3; ++i) {
+  const cudaStream_t others[] = {comm, to_host, to_device, to_file, from_file};
+  for (int i = 0; i < 5; ++i) {
     check_cuda(cudaEventRecord(joined_[i], others[i]), "cudaEventRecord");
     check_cuda(cudaStreamWaitEvent(compute, joined_[i], 0), "cudaStreamWaitEvent");
   }
 }
 
 void Context::synchronize() {
-  for (cudaStream_t stream : {compute, comm, to_host, to_device}) {
+  for (cudaStream_t stream : {compute, comm, to_host, to_device, to_file, from_file}) {
     if (is_watched()) watch(stream);
     check_cuda(cudaStreamSynchronize(stream), "the step");
   }
+  file.check();
   for (const auto& axis : comms_) {
     if (axis) axis->check();
   }

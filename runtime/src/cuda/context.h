@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cuda/device_comm.h"
+#include "cuda/file_copies.h"
 #include "cuda/libraries.h"
 #include "ithaca/program.h"
 
@@ -40,7 +41,9 @@ class Context {
   std::uint64_t bytes_sent() const;
 
   cudaStream_t compute = nullptr, comm = nullptr, to_host = nullptr, to_device = nullptr;
+  cudaStream_t to_file = nullptr, from_file = nullptr;
   Libraries libraries;
+  FileCopies file;
 
  private:
   void watch(cudaStream_t stream);
@@ -48,7 +51,7 @@ class Context {
 
   std::vector<cudaEvent_t> events_;
   cudaEvent_t forked_ = nullptr;
-  cudaEvent_t joined_[3] = {};
+  cudaEvent_t joined_[5] = {};
   std::vector<std::unique_ptr<DeviceComm>> comms_;
   bool synchronous_ = false;
 };

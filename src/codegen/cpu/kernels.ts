@@ -1,6 +1,7 @@
-/** @file The kernels that the CPU target writes itself: products by oneDNN or AMX, and attention with its workspace. */
+/** @file The kernels that the CPU target writes itself: products by oneDNN or AMX, attention with its workspace, the file. */
 import {
   attentionShape,
+  bytesOfType,
   type Kernels,
   type OwnKernel,
   productShape,
@@ -34,6 +35,14 @@ const ownKernels: Pick<Kernels, OwnKernel> = {
       const check = `static_assert(attention_grad_workspace_bytes(${sizes}, ${threads}, ${type}) <= ${workspaceBytes});`;
       return `${check} ${call("attention_grad", shape, ...inputs, ...outputs, workspace)}`;
     },
+  },
+  spill: {
+    emit: ({ results: [y] }, { inputs: [from], outputs: [at], mesh, call }) =>
+      call("spill", from, "*rank.file", at, bytesOfType(y.type, mesh)),
+  },
+  fetch: {
+    emit: ({ results: [y] }, { inputs: [at], outputs: [to], mesh, call }) =>
+      call("fetch", "*rank.file", at, to, bytesOfType(y.type, mesh)),
   },
 };
 

@@ -1,9 +1,10 @@
-/** @file The kernels that the CUDA target writes itself: products by cuBLASLt, attention by cuDNN or our own kernel. */
+/** @file The kernels that the CUDA target writes itself: products by cuBLASLt, attention by cuDNN or our own kernel, the file. */
 import type { Node } from "../../ir/graph.ts";
 import type { AttentionAttrs } from "../../ir/ops/attention.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
 import {
   attentionShape,
+  bytesOfType,
   type EmitContext,
   type Kernels,
   type OwnKernel,
@@ -63,6 +64,14 @@ const ownKernels: Pick<Kernels, OwnKernel> = {
   },
   attention: { emit: attend },
   attention_grad: { emit: attend },
+  spill: {
+    emit: ({ results: [y] }, { inputs: [from], outputs: [at], mesh, call }) =>
+      call("gpu.file.spill", from, "*rank.file", at, bytesOfType(y.type, mesh)),
+  },
+  fetch: {
+    emit: ({ results: [y] }, { inputs: [at], outputs: [to], mesh, call }) =>
+      call("gpu.file.fetch", "*rank.file", at, to, bytesOfType(y.type, mesh)),
+  },
 };
 
 export const kernels: Kernels = { ...sharedKernels, ...ownKernels };

@@ -29,7 +29,7 @@ import {
 } from "./elementwise.ts";
 import { embedding, embedding_grad, matmul, matmul_add } from "./linear.ts";
 import { cross_entropy, cross_entropy_grad } from "./loss.ts";
-import { offload, reload } from "./memory.ts";
+import { fetch, offload, reload, spill } from "./memory.ts";
 import { rms_norm, rms_norm_grad } from "./norm.ts";
 import { adamw } from "./optimizer.ts";
 import { rope, rope_table } from "./position.ts";
@@ -109,6 +109,8 @@ export const ops = {
   all_reduce,
   offload,
   reload,
+  spill,
+  fetch,
   // bodies
   repeat,
   tile,

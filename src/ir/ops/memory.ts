@@ -1,13 +1,21 @@
-/** @file Copies between device and host memory, which run on lanes of their own. */
+/** @file Copies between the levels of memory, from the device to the host to a file and back, which run on lanes of their own. */
 import { defineOp } from "../define-op.ts";
 import { UserError } from "../error.ts";
 import type { Value } from "../graph.ts";
 import type { Gradients } from "../op.ts";
-import type { TensorType } from "../type.ts";
+import type { Memory, TensorType } from "../type.ts";
 import { bytesOf } from "./cost.ts";
 
-function copy(x: TensorType, from: "device" | "host", to: "device" | "host"): TensorType[] {
-  if (x.memory !== from) throw new UserError(`the value is in ${x.memory} memory already`);
+/** As an error says it. */
+const PLACES: Readonly<Record<Memory, string>> = {
+  device: "device memory",
+  host: "host memory",
+  file: "a file",
+};
+
+function copy(x: TensorType, from: Memory, to: Memory): TensorType[] {
+  if (x.memory === to) throw new UserError(`the value is in ${PLACES[to]} already`);
+  if (x.memory !== from) throw new UserError(`the value is in ${PLACES[x.memory]}, not in ${PLACES[from]}`);
   return [{ ...x, memory: to }];
 }
 
@@ -37,5 +45,23 @@ export const reload = defineOp({
   doc: "Copies a value from host to device memory, on the lane to_device.",
   infer: ([x]) => copy(x, "host", "device"),
   gradient: ({ grads: [dy] }): Gradients => [offload(dy as Value)],
+  eval: ([x]) => [x],
+});
+
+export const spill = defineOp({
+  ...common,
+  name: "spill",
+  doc: "Copies a value from host memory to the rank's file, on the lane to_file.",
+  infer: ([x]) => copy(x, "host", "file"),
+  gradient: ({ grads: [dy] }): Gradients => [fetch(dy as Value)],
+  eval: ([x]) => [x],
+});
+
+export const fetch = defineOp({
+  ...common,
+  name: "fetch",
+  doc: "Copies a value from the rank's file to host memory, on the lane from_file.",
+  infer: ([x]) => copy(x, "file", "host"),
+  gradient: ({ grads: [dy] }): Gradients => [spill(dy as Value)],
   eval: ([x]) => [x],
 });

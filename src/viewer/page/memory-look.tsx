@@ -15,11 +15,12 @@ const kinds = ["parameters", "gradients", "optimizer", "inputs", "activations", 
 
 export function MemoryLook({ data, pick, onPick }: MemoryProps) {
   const { plan } = data;
-  const [memory, setMemory] = useState<"device" | "host">("device");
+  const [memory, setMemory] = useState<ViewBuffer["memory"]>("device");
   const canvas = useRef<HTMLCanvasElement>(null);
   const [under, setUnder] = useState<ViewBuffer | null>(null);
   const buffers = useMemo(() => plan.buffers.filter((own) => own.memory === memory), [plan, memory]);
-  const bytes = memory === "device" ? plan.deviceBytes : plan.hostBytes;
+  const arenas = { device: plan.deviceBytes, host: plan.hostBytes, file: plan.fileBytes };
+  const bytes = arenas[memory];
   const steps = plan.steps.length;
 
   useEffect(() => {
@@ -39,9 +40,9 @@ export function MemoryLook({ data, pick, onPick }: MemoryProps) {
   return (
     <section class="memory">
       <p>
-        {(["device", "host"] as const).map((name) => (
+        {(["device", "host", ...(plan.fileBytes > 0 ? (["file"] as const) : [])] as const).map((name) => (
           <button type="button" key={name} class={name === memory ? "on" : ""} onClick={() => setMemory(name)}>
-            {name} {bytesText(name === "device" ? plan.deviceBytes : plan.hostBytes)}
+            {name} {bytesText(arenas[name])}
           </button>
         ))}
         {kinds.map((kind) => (

@@ -52,6 +52,7 @@ constexpr ithaca::ProgramSpec kProgram = {
     .hash = "04732f50813638d3",
     .device_bytes = 2048,
     .host_bytes = 256,
+    .file_bytes = 0,
     .num_axes = 1,
     .axes = kAxes,
     .num_tensors = 5,

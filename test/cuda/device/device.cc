@@ -256,6 +256,9 @@ cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t
   require_allocated("cudaMemsetAsync", to, bytes);
   return submit(stream, {Call::work, "set", [=] { std::memset(to, value, bytes); }});
 }
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t run, void* data) {
+  return submit(stream, {Call::work, "host function", [=] { run(data); }});
+}
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   std::lock_guard lock(machine().mutex);
   auto& all = machine().streams;
