@@ -15,7 +15,7 @@ import { planMemory } from "./passes/plan-memory.ts";
 import { runPipeline, type Stage } from "./passes/run.ts";
 import { schedule, type Target } from "./passes/schedule.ts";
 import { spillableBytes } from "./passes/spill.ts";
-import { type Policy, policiesOf, trainingOptions } from "./policies.ts";
+import { layerCount, type Policy, policiesOf, sparser, trainingOptions } from "./policies.ts";
 
 /** Bytes of each memory. */
 export type Needs = Pick<Plan, "deviceBytes" | "hostBytes" | "fileBytes">;
@@ -99,6 +99,7 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
     if (own.trial) trials.push(own.trial);
     return own;
   };
+  const layers = layerCount(graph);
   const result = ({ stages, plan, trial }: Attempt): Choice => ({
     stages,
     plan,
@@ -106,14 +107,13 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
     policies,
   });
   if (options.stopAfter !== undefined) return result(attempt(policies[0]));
-  if (!options.leastOnly) {
-    const first = attempt(policies[0]);
-    if (fits(first) || policies.length === 1)
-      return result(fits(first) ? first : sendAway(first, config, attempt));
-  }
-  const least = attempt(policies[policies.length - 1]);
-  const found = fits(least) && !options.leastOnly ? firstFit(policies, least, attempt) : least;
-  if (options.leastOnly) return result(fits(found) ? found : sendAway(found, config, attempt));
+  const [first, last] = [policies[0], policies[policies.length - 1]];
+  const finish = (found: Attempt) =>
+    result(fits(found) ? found : withFewer(last, found, layers, config, attempt));
+  if (options.leastOnly || policies.length === 1) return finish(sendAway(attempt(last), config, attempt));
+  if (fits(attempt(first))) return result(attempt(first));
+  const least = attempt(last);
+  const found = fits(least) ? firstFit(policies, least, attempt) : least;
   const seconds =
     modelFlops(graph) / ranksOf(graph.mesh) / rates.flops[config.precision === "bf16" ? "bf16" : "f32"];
   const { activation_offload: offload, host_limit: host, host_spill: spill } = config.memory;
@@ -122,7 +122,7 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
   const exposed = (bytes: number) =>
     Math.max(0, (2 * bytes) / rates.hostLink - seconds, inFile(bytes) - seconds);
   const further = offload === "host" && spill !== null ? withFile : withHost;
-  return result(further(policies, found, config, attempt, exposed));
+  return finish(further(policies, found, config, attempt, exposed));
 }
 
 const ranksOf = (mesh: Mesh): number => [...mesh.values()].reduce((total, degree) => total * degree, 1);
@@ -233,6 +233,51 @@ function withFile(
     if (fits(last)) return last;
   }
   return fits(found) ? found : last;
+}
+
+/**
+ * Where nothing else fits: `policy`, that which needs least, with fewer checkpoints. What they free is known, so those are
+ * tried that may be enough, the cheapest first.
+ */
+function withFewer(
+  policy: Policy,
+  found: Attempt,
+  layers: number,
+  config: Config,
+  attempt: (policy: Policy) => Attempt,
+): Attempt {
+  const { checkpoint_every: every, activation_offload: offload } = config.memory;
+  const { device_limit: device, host_limit: host } = config.memory;
+  const { trial } = found;
+  if (every !== "auto" || policy.checkpointing === "off" || !trial) return found;
+  const bytes = offloadableBytes(graphBefore("offload", attempt(policy).stages));
+  const over = (needed: number, limit: number | null) => Math.max(0, needed - (limit ?? needed));
+  const missingOf = (needs: Needs) => over(needs.deviceBytes, device) + over(needs.hostBytes, host);
+  // With everything away that can be, fewer checkpoints free nothing on the device, and larger groups take more of it.
+  const isFull = (own: Attempt) =>
+    over(own.trial?.deviceBytes ?? 0, device) > 0 &&
+    (own.trial?.offloadLayers ?? 0) >= offloadableBytes(graphBefore("offload", own.stages)).length;
+  if (bytes.length < 2 || isFull(found)) return found;
+  const each = bytes.reduce((total, own) => total + own, 0) / bytes.length;
+  // A group's inputs are on the device while it runs backward, and take of what is freed there.
+  const freed = (size: number) => layers - Math.ceil(layers / size) - (offload === "off" ? size : 0);
+  const missing = missingOf(trial);
+  let best = { own: found, missing };
+  const sizes = groupSizes(layers).filter((size) => freed(size) * each >= missing);
+  for (const size of sizes.slice(0, TRIES)) {
+    const own = sendAway(attempt(sparser(policy, size, layers)), config, attempt);
+    if (fits(own)) return own;
+    const still = missingOf(own.trial as Trial);
+    if (still < best.missing) best = { own, missing: still };
+    if (isFull(own)) break;
+  }
+  return best.own;
+}
+
+/** Sizes of groups, the smallest for each number of groups. */
+function groupSizes(layers: number): number[] {
+  const sizes = Array.from({ length: layers - 1 }, (_, i) => Math.ceil(layers / (layers - 1 - i)));
+  return [...new Set(sizes)];
 }
 
 /** The attempt with as many layers' checkpoints in host memory, and on in the file, as it takes to fit, or as can go. */

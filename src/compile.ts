@@ -123,7 +123,7 @@ function paddedSequence({ sequence_length, parallel }: Config): number {
 /** What of the configuration would need less memory, and is not set already. */
 function remedyFor(config: Config): string {
   const { activation_checkpointing: checkpointing, activation_offload: offload } = config.memory;
-  const { tiled_loss, tiled_mlp, tiled_projections, head_groups } = config.memory;
+  const { tiled_loss, tiled_mlp, tiled_projections, head_groups, checkpoint_every: every } = config.memory;
   const untiled = Object.entries({ tiled_loss, tiled_mlp, tiled_projections, head_groups })
     .filter(
       ([key, value]) =>
@@ -138,6 +138,7 @@ function remedyFor(config: Config): string {
       ? ["set memory.activation_checkpointing: layer"]
       : []),
     ...untiled,
+    ...(every !== "auto" && checkpointing !== "off" ? ["set memory.checkpoint_every: auto"] : []),
     ...(offload === "off" && checkpointing !== "off" ? ["set memory.activation_offload: auto"] : []),
     ...(config.memory.host_limit !== null && offload !== "off"
       ? [

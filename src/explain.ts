@@ -57,6 +57,7 @@ function parallelReasons({ parallel }: Config, { machine, ranks }: Forecast): Re
 function policyText({
   checkpointing,
   kept,
+  checkpointEvery,
   offloadLayers,
   spillLayers,
   mlpTiles,
@@ -70,6 +71,11 @@ function policyText({
     checkpointing === "values" ? `a layer keeps its input and ${values.join(", ")}` : keeping[checkpointing];
   return [
     keeps,
+    ...(checkpointEvery > 1
+      ? [
+          `only the inputs of every ${checkpointEvery} layers' first wait, those between are computed again group by group`,
+        ]
+      : []),
     ...parts(mlpTiles, "MLP"),
     ...parts(projectionTiles, "projections"),
     ...(headGroups > 1 ? [`attention in ${headGroups} groups of heads`] : []),

@@ -21,6 +21,7 @@ export interface Policy
     TrainingOptions,
     | "checkpointing"
     | "keep"
+    | "checkpointEvery"
     | "offloadLayers"
     | "spillLayers"
     | "lossTiles"
@@ -35,6 +36,8 @@ export interface Policy
   readonly candidates: readonly Candidate[];
   /** Predicted seconds of a step that this costs beyond computing everything once. */
   readonly seconds: number;
+  /** Predicted seconds of computing all layers once. */
+  readonly forward: number;
   /** Estimated bytes of one rank's layers: what they keep, and what one of them needs while it runs. */
   readonly bytes: number;
   /** The part of `bytes` that would lie in host memory if all layers' checkpoints waited there, but for three. */
@@ -51,9 +54,9 @@ type Cuts = Pick<Policy, "lossTiles" | "mlpTiles" | "projectionTiles" | "tileByt
 export function policiesOf(graph: Graph, config: Config, rates: Rates): Policy[] {
   refuse(config);
   const { memory } = config;
-  const { activation_checkpointing: asked, activation_offload: offload } = memory;
+  const { activation_checkpointing: asked, activation_offload: offload, checkpoint_every: every } = memory;
   const offloadLayers = offload === "host" ? Number.POSITIVE_INFINITY : 0;
-  const layers = layersOf(graph).reduce((total, { times }) => total + times, 0);
+  const layers = layerCount(graph);
   const policies = cutsOf(graph, config).flatMap((cuts): Policy[] => {
     const rolled = rolledUp(graph, config, cuts);
     const choices = keepChoices(rolled, rates);
@@ -69,9 +72,11 @@ export function policiesOf(graph: Graph, config: Config, rates: Rates): Policy[]
       keep: kept.flatMap(({ names }) => names).join(" "),
       kept,
       candidates: most.kept,
+      checkpointEvery: 1,
       offloadLayers,
       spillLayers: 0,
       seconds: least.seconds,
+      forward: least.seconds,
       bytes: 0,
       movable: 0,
       ...own,
@@ -87,6 +92,10 @@ export function policiesOf(graph: Graph, config: Config, rates: Rates): Policy[]
       layer,
       attention: policy("attention", [], { seconds: attention.seconds, bytes: attention.bytes + transient }),
     };
+    if (every !== "auto" && every > 1) {
+      const kept = asked === "auto" ? [named.attention, named.layer] : [named[asked]];
+      return kept.map((own) => sparser(own, every, layers));
+    }
     if (asked !== "auto") return [named[asked]];
     // What is kept would all wait in host memory: little, and of that what is worth most.
     if (offload === "host") return cuts.headGroups > 1 ? [named.layer] : [named.attention, named.layer];
@@ -98,6 +107,15 @@ export function policiesOf(graph: Graph, config: Config, rates: Rates): Policy[]
     return [off, ...values.reverse(), layer];
   });
   return withoutWorse(policies);
+}
+
+export const layerCount = (graph: Graph): number =>
+  layersOf(graph).reduce((total, { times }) => total + times, 0);
+
+/** `policy` with only the input of every `every`-th layer kept: all but the last of each group run forward once more. */
+export function sparser(policy: Policy, every: number, layers: number): Policy {
+  const again = layers === 0 ? 0 : (layers - Math.ceil(layers / every)) / layers;
+  return { ...policy, checkpointEvery: every, seconds: policy.seconds + again * policy.forward };
 }
 
 /** Policies by what they cost, without those that another beats in memory at no more time. */
@@ -118,12 +136,22 @@ function refuse({ memory }: Config): void {
     activation_offload: offload,
     head_groups: groups,
     host_spill: spill,
+    checkpoint_every: every,
   } = memory;
   if (offload === "host" && checkpointing === "off") {
     throw new UserError("memory.activation_offload: host moves what checkpoints keep, and there are none", {
       remedy:
         "Set memory.activation_checkpointing to layer, attention or auto, or activation_offload to auto.",
     });
+  }
+  if (every !== "auto" && every > 1 && checkpointing === "off") {
+    throw new UserError(
+      `memory.checkpoint_every: ${every} keeps the input of one layer in ${every}, and with memory.activation_checkpointing: off every layer keeps everything`,
+      {
+        remedy:
+          "Set memory.activation_checkpointing to layer, attention or auto, or checkpoint_every to auto.",
+      },
+    );
   }
   if (spill !== null && (offload === "off" || checkpointing === "off")) {
     const [key, remedy] =
@@ -201,13 +229,16 @@ export interface Decision extends Candidate {
 }
 
 /** The decisions of a policy, value by value, the one that saves most for a byte first. */
-export function decisionsOf({ candidates, checkpointing, kept, offloadLayers }: Policy): Decision[] {
+export function decisionsOf(policy: Policy): Decision[] {
+  const { candidates, checkpointing, checkpointEvery, kept, offloadLayers } = policy;
+  // What is kept within a group does not wait so long that it would be offloaded.
+  const place = offloadLayers > 0 && checkpointEvery === 1 ? "host" : "device";
   const names = new Set(kept.flatMap((own) => own.names));
   const isKept = ({ op, names: [name] }: Candidate): boolean =>
     checkpointing === "off" || (checkpointing === "attention" ? op === "attention" : names.has(name));
   return candidates.map((own) => ({
     ...own,
-    where: !isKept(own) ? "again" : offloadLayers > 0 ? "host" : "device",
+    where: isKept(own) ? place : "again",
   }));
 }
 

@@ -47,6 +47,8 @@ const memory = {
   head_groups: oneOfOrCount(1, "groups", "auto", "off").default("auto"),
   /** "attention" is "layer", but attention's output is kept. */
   activation_checkpointing: oneOf("auto", "off", "layer", "attention").default("auto"),
+  /** Layers of which only the first one's input is kept, the others' being computed again from it; 1: every layer's is. */
+  checkpoint_every: oneOfOrCount(1, "layers", "auto").default("auto"),
   activation_offload: oneOf("auto", "off", "host").default("auto"),
   optimizer_offload: oneOf("off", "host").default("off"),
   parameter_offload: oneOf("off", "host").default("off"),

@@ -4,6 +4,7 @@ import { checkpoint } from "./checkpoint.ts";
 import { differentiate } from "./differentiate.ts";
 import { factorMesh } from "./factor-mesh.ts";
 import { fuse } from "./fuse.ts";
+import { groupCheckpoints } from "./group-checkpoints.ts";
 import { headGroups } from "./head-groups.ts";
 import { offload } from "./offload.ts";
 import { oneDocument } from "./one-document.ts";
@@ -37,6 +38,8 @@ export interface TrainingOptions {
   readonly checkpointing: "off" | "layer" | "attention" | "values";
   /** Of the policy `values`: what layers keep, by name, with blanks between. */
   readonly keep: string;
+  /** Layers of which only the first one's input is kept; 1: every layer's is. */
+  readonly checkpointEvery: number;
   /** Layers whose checkpoints wait in host memory; 0: none, Infinity: all. */
   readonly offloadLayers: number;
   /** Layers whose checkpoints go on from there to a file; likewise. */
@@ -64,6 +67,7 @@ export const DEFAULTS: TrainingOptions = {
   gradientAccumulationSteps: 1,
   checkpointing: "off",
   keep: "",
+  checkpointEvery: 1,
   offloadLayers: 0,
   spillLayers: 0,
   lossTiles: 0,
@@ -121,6 +125,9 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
       unroll,
       "from here on layers may differ: in what is kept, where a gradient lies, when a weight is updated",
     ),
+    entry(groupCheckpoints, "behind unroll, which tells layers apart; its gradient is differentiate's", {
+      layers: options.checkpointEvery,
+    }),
     entry(differentiate, "everything before it gets a gradient for free"),
     entry(simplify, "a cast behind a weight's gradient folds into its product; tied weights are cast once"),
     entry(

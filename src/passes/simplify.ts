@@ -138,10 +138,26 @@ function used(nodes: readonly Node[], exits: readonly Value[]): readonly Node[] 
   const kept: Node[] = [];
   for (const node of [...nodes].reverse()) {
     if (!node.results.some((result) => live.has(result))) continue;
-    for (const operand of node.operands) live.add(operand);
-    kept.push(node);
+    const own = node.op === "checkpoint" ? trimmed(node, live) : node;
+    for (const operand of own.operands) live.add(operand);
+    kept.push(own);
   }
-  return kept.length === nodes.length ? nodes : kept.reverse();
+  kept.reverse();
+  return kept.length === nodes.length && kept.every((node, i) => node === nodes[i]) ? nodes : kept;
+}
+
+/** A checkpoint without the results that nobody reads: what only they need is not computed. */
+function trimmed(node: Node, live: ReadonlySet<Value>): Node {
+  const { results, body, attrs } = node;
+  const reads = results.map((result) => live.has(result));
+  if (!body || reads.every(Boolean)) return node;
+  const first = results.length - (attrs.kept as number);
+  return {
+    ...node,
+    attrs: { ...attrs, kept: reads.slice(first).filter(Boolean).length },
+    results: results.filter((_, i) => reads[i]),
+    body: { ...body, returns: body.returns.filter((_, i) => reads[i]) },
+  };
 }
 
 function cleanBody(body: Region): Region {

@@ -14,7 +14,7 @@ export function blocksOf(graph: Graph): ViewBlock[] {
   for (const { node, layer, phase } of placed(graph)) {
     const last = blocks.at(-1);
     // What is recomputed as one is still the layer's own nodes.
-    const nodes = node.op === "checkpoint" && node.body ? node.body.nodes : [node];
+    const nodes = withoutCheckpoints([node]);
     if (node.op === "repeat" && node.body) {
       const times = node.attrs.times as number;
       blocks.push({ title: layer || "body", phase, times, nodes: [...node.body.nodes] });
@@ -25,6 +25,13 @@ export function blocksOf(graph: Graph): ViewBlock[] {
     }
   }
   return folded(blocks.map((block) => ({ ...block, nodes: block.nodes.map(viewNode) })));
+}
+
+/** Nodes of checkpoints, and of checkpoints in them, in their place. */
+function withoutCheckpoints(nodes: readonly Node[]): readonly Node[] {
+  return nodes.flatMap((node) =>
+    node.op === "checkpoint" && node.body ? withoutCheckpoints(node.body.nodes) : [node],
+  );
 }
 
 interface Placed {

@@ -87,6 +87,7 @@ describe("a good file", () => {
         tiled_projections: "auto",
         head_groups: "auto",
         activation_checkpointing: "auto",
+        checkpoint_every: "auto",
         activation_offload: "auto",
         optimizer_offload: "off",
         parameter_offload: "off",

@@ -498,7 +498,7 @@ describe.concurrent(
     test("a folder that is not there", async () => {
       await expectRefusal(
         deep("nvme"),
-        /^FOLDER\/config.yaml:8:\d+: there is no folder FOLDER\/nvme\n[^]*Make it, or name a folder on a fast local disk\.$/,
+        /^FOLDER\/config.yaml:8:\d+: there is no folder FOLDER\/nvme\n[\s\S]*Make it, or name a folder on a fast local disk\.$/,
       );
     });
 

@@ -1,4 +1,4 @@
-/** @file Training with checkpoints in host memory, and in a file, has the same bits as without. */
+/** @file Training with checkpoints in host memory, in a file, and of few layers only, has the same bits as without. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -63,14 +63,17 @@ test.each([
     mkdirSync(folder);
     const limit = 0.6 * went.arenas.host;
     const further = await trained({ ...values, memory: { ...away, host_spill: folder } }, limit);
+    // Of six layers the first and the fifth.
+    const fewer = await trained({ ...values, memory: { ...away, checkpoint_every: 4 } });
     expect(stayed.numbers).toHaveLength(STEPS);
     expect(stayed.arenas).toEqual({ host: 0, file: 0 });
     expect(went.arenas).toMatchObject({ host: expect.closeTo(limit / 0.6), file: 0 });
     expect(further.arenas.host).toBeLessThanOrEqual(limit);
     expect(further.arenas.file).toBeGreaterThan(0);
-    for (const { numbers, weights } of [went, further])
+    expect(fewer.arenas.host).toBeLessThan(0.5 * went.arenas.host);
+    for (const { numbers, weights } of [went, further, fewer])
       expect({ numbers, weights }).toEqual({ numbers: stayed.numbers, weights: stayed.weights });
-    for (const { arenas, measured } of [stayed, went, further])
+    for (const { arenas, measured } of [stayed, went, further, fewer])
       expect({ host: measured.host_peak_bytes, file: measured.file_peak_bytes }).toEqual(arenas);
     expect(readdirSync(folder)).toEqual([]);
   },

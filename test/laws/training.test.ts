@@ -100,7 +100,7 @@ describe("the training pipeline", () => {
             for (const tiles of [1, 2, 3]) {
               const headGroups = groupsOf(graph, tiles);
               const changes = { lossTiles: 3, mlpTiles: tiles, projectionTiles: tiles, headGroups };
-              const away = { checkpointing, offloadLayers, spillLayers };
+              const away = { checkpointing, checkpointEvery: tiles, offloadLayers, spillLayers };
               const got = interpret(trained(graph, { ...changes, ...away }), arrays);
               expectClose(got.outputs, want.outputs, 1e-9);
               expectClose(got.updates, want.updates, 1e-9);
@@ -215,6 +215,7 @@ describe("the plan", () => {
       checkpointing: fc.constantFrom("off", "layer", "attention"),
       offloadLayers: fc.constantFrom(0, 1, Number.POSITIVE_INFINITY),
       spillLayers: fc.constantFrom(0, 1, Number.POSITIVE_INFINITY),
+      checkpointEvery: fc.constantFrom(1, 2, 3),
     });
     fc.assert(
       fc.property(cases, ({ recipe, steps, ...rest }) =>

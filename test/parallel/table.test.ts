@@ -61,6 +61,7 @@ async function graphOf(
     precision: "fp32",
     checkpointing: "off",
     keep: "",
+    checkpointEvery: 1,
     tileBytes: 2 ** 26,
     gradientAccumulationSteps: accumulation,
     offloadLayers: 0,

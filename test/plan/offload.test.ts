@@ -169,6 +169,7 @@ describe("the compiler", () => {
     const kept = await plannedFor({ activation_checkpointing: "layer", ...WHOLE });
     const limit = {
       activation_checkpointing: "layer",
+      checkpoint_every: 1,
       device_limit: kept.deviceBytes - INPUT_BYTES,
       ...WHOLE,
     };
@@ -199,7 +200,8 @@ describe("the compiler", () => {
   });
 
   test("says how much of the host's memory is missing", async () => {
-    const memory = { activation_offload: "host", host_limit: "1MiB", activation_checkpointing: "attention" };
+    const asked = { activation_checkpointing: "attention", checkpoint_every: 1 };
+    const memory = { activation_offload: "host", host_limit: "1MiB", ...asked };
     expect(await refusal(memory)).toMatch(
       /^a step needs 1.3 MiB of host memory, \S+ KiB more than memory.host_limit \(1.0 MiB\) \| .* raise memory.host_limit/,
     );
