@@ -6,6 +6,7 @@ import type { Source } from "./codegen/build.ts";
 import { emitCpu } from "./codegen/cpu/emit.ts";
 import { emitCuda } from "./codegen/cuda/emit.ts";
 import type { Config } from "./config/load.ts";
+import type { OpFile } from "./extend/ops.ts";
 import { type Model, readModel } from "./frontend/huggingface.ts";
 import { lowerDefinition } from "./frontend/index.ts";
 import { UserError } from "./ir/error.ts";
@@ -56,6 +57,7 @@ export interface Planned extends Choice {
 /** Lowers, runs the passes and plans. A plan that needs more than the limits is returned all the same, and its trial says so. */
 export async function planConfig(config: Config, options: PlanningOptions = {}): Promise<Planned> {
   const clock = new Clock();
+  const ops = config.ops.length > 0 ? await loadAllOps(config.ops) : [];
   const model = readModel("directory" in config.model ? config.model.directory : config.model, ".");
   const graph = await lowerDefinition({
     file: model.file,
@@ -65,6 +67,7 @@ export async function planConfig(config: Config, options: PlanningOptions = {}):
     batch: config.micro_batch_size * config.parallel.data,
     sequence: paddedSequence(config),
     mesh: meshOf(config),
+    ops,
   });
   clock.lap("frontend");
   const choice = choose(graph, config, options);
@@ -104,6 +107,11 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
   };
   if (options.dump !== undefined) writeDump(compiled, options.dump);
   return compiled;
+}
+
+async function loadAllOps(files: readonly string[]): Promise<readonly OpFile[]> {
+  const { loadOps } = await import("./extend/ops.ts");
+  return files.map((file) => loadOps(file, "ops"));
 }
 
 /** The mesh of a run: axes of degree 1 are left out. Ranks of one sample's sequence are neighbours. */

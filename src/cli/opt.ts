@@ -31,7 +31,7 @@ export function optCommand(): Command {
     .requiredOption("-p, --passes <list>", 'what to run, in order: "ulysses axis=sp; tile-loss tiles=8"')
     .option(
       "-l, --load <file>",
-      "a TypeScript file with passes of your own; may be repeated",
+      "a TypeScript file with passes or ops of your own; may be repeated",
       (file: string, all: readonly string[]) => [...all, file],
       [] as readonly string[],
     )
@@ -57,11 +57,11 @@ export function optCommand(): Command {
     });
 }
 
-/** The passes of the user's files. What reads TypeScript takes half a second to load, so only where there are any. */
+/** The passes of the user's files; their ops are known from then on. What reads TypeScript takes half a second to load, so only where there are any. */
 async function loaded(files: readonly string[]): Promise<KnownPass[]> {
   if (files.length === 0) return [];
   const { loadPasses } = await import("../extend/passes.ts");
-  return files.flatMap((file) => loadPasses(file, "--load"));
+  return files.flatMap((file) => loadPasses(file, "--load", { orOps: true }));
 }
 
 /** The graph of a file. What doesn't verify is the user's to mend: no pass is to blame. */

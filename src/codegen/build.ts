@@ -3,7 +3,15 @@ import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:
 import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { cacheDir, makeOnce, place, prune, temporaryName, touch, writeWhole } from "../cache.ts";
-import { type BuildTarget, buildTarget, loader, type TargetName, type Unit } from "./targets.ts";
+import { UserError } from "../ir/error.ts";
+import {
+  type BuildTarget,
+  buildTarget,
+  loader,
+  type OwnFile,
+  type TargetName,
+  type Unit,
+} from "./targets.ts";
 import {
   addonIncludeDirs,
   findToolchain,
@@ -23,6 +31,8 @@ import {
 export interface Source {
   readonly path: string;
   readonly text: string;
+  /** The user's own file that it includes, and what to say where that doesn't compile. */
+  readonly includes?: OwnFile;
 }
 
 export interface Program {
@@ -79,20 +89,25 @@ export async function buildProgram(
     target,
   );
   const mpiFlags = mpi?.linkFlags ?? [];
+  const unitOf = ({ path, includes }: Source, folder: string): Unit =>
+    includes
+      ? { ...target.runtimeUnit(join(folder, path)), includes }
+      : target.generatedUnit(join(folder, path), folder);
+  const own = sources.filter(({ includes }) => includes !== undefined);
+  const texts: Texts = new Map(own.map(({ path, text }) => [join(outDir, path), text]));
   const key = sha256(
     runtime,
     ...main,
     ...mpiFlags,
     ...target.generatedUnit("", "").flags,
     ...sources.flatMap(({ path, text }) => [path, text]),
+    ...(await Promise.all(own.map((source) => unitKey(toolchain, unitOf(source, outDir), texts)))),
   );
   const product = join(cacheDir(), "programs", key);
   await makeOnce(product, async (temporary) => {
     report(`compiling the program (${sources.filter(({ path }) => isUnit(path)).length} files)`);
     await writeSources(sources, temporary);
-    const units = sources
-      .filter(({ path }) => isUnit(path))
-      .map(({ path }) => target.generatedUnit(join(temporary, path), temporary));
+    const units = sources.filter(({ path }) => isUnit(path)).map((source) => unitOf(source, temporary));
     const objects = await compileAll(toolchain, units, report, undefined, target);
     await link(toolchain, target, join(temporary, "train"), [...main, ...objects, runtime, ...mpiFlags]);
     // -Bsymbolic: the program's own runtime, not the one of the addon that loads it.
@@ -251,13 +266,13 @@ async function compile(toolchain: Toolchain, unit: Unit, object: string, report:
   const includes = unit.includeDirs.map((folder) => `-I${folder}`);
   const own = unit.compiler ? [] : [`-ffile-prefix-map=${packageRoot}=`, ...toolchain.extraFlags];
   const flags = [...unit.flags, ...includes, ...own];
-  const warnings = await run(basename(unit.path), unit.compiler ?? toolchain.compiler, [
-    ...flags,
-    "-c",
-    unit.path,
-    "-o",
-    object,
-  ]);
+  const args = [...flags, "-c", unit.path, "-o", object];
+  const name = basename(unit.path);
+  const warnings = await run(name, unit.compiler ?? toolchain.compiler, args).catch((error: unknown) => {
+    if (!(error instanceof BuildError) || !unit.includes) throw error;
+    const { file, what, remedy } = unit.includes;
+    throw new UserError(what, { location: file, frame: error.output.trimEnd(), remedy });
+  });
   if (warnings !== "") report(warnings.trimEnd());
 }
 
@@ -299,7 +314,7 @@ async function unitKey(toolchain: Toolchain, unit: Unit, texts: Texts): Promise<
     parts.push(text);
     for (const [, name] of text.matchAll(includeLine)) {
       for (const folder of [dirname(path), ...unit.includeDirs]) {
-        const header = join(folder, name as string);
+        const header = resolve(folder, name as string);
         if (seen.has(header)) break;
         if ((await readCached(header, texts)) === undefined) continue;
         seen.add(header);

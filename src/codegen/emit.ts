@@ -7,14 +7,16 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import nunjucks from "nunjucks";
 import type { Node } from "../ir/graph.ts";
-import type { OpName } from "../ir/ops/index.ts";
+import { isOpName } from "../ir/ops/index.ts";
 import { type Lane, lanes, type Plan, printStep, type Slot, type Step } from "../ir/plan.ts";
 import { type DType, localBytes, sizesOf } from "../ir/type.ts";
+import { AddedCalls, type AddedFile, mistakeIn } from "./added.ts";
 import type { Source } from "./build.ts";
 import { type ElementwiseKernel, elementwiseKernel, floatLiteral } from "./elementwise.ts";
 import { Events, type Wait } from "./events.ts";
 import type { EmitContext, Kernel, Kernels } from "./kernels.ts";
 import { type Poison, poisonOf } from "./poison.ts";
+import type { TargetName } from "./targets.ts";
 
 export interface EmitOptions {
   /** OpenMP threads per rank for which workspaces were planned. */
@@ -27,6 +29,7 @@ export interface EmitOptions {
 
 /** What a target adds to the shared view. */
 export interface Dialect {
+  readonly target: TargetName;
   readonly kernels: Kernels;
   /** Folder of the templates program.h, program.cc, steps.cc and `elementwise`, each with .njk behind its name. */
   readonly templates: URL;
@@ -88,6 +91,7 @@ interface ProgramView {
   readonly steps: readonly { readonly name: string; readonly lane: string }[];
   readonly constants: readonly { readonly name: string; readonly values: string }[];
   readonly loops: readonly ElementwiseKernel[];
+  readonly added: readonly AddedFile[];
   readonly loopDepth: number;
   readonly modelFlops: string;
   readonly threads: number;
@@ -110,6 +114,11 @@ export function emit(plan: Plan, dialect: Dialect, options: EmitOptions): Source
     ...files.map((functions, i) => ({
       path: `steps_${i}.cc`,
       text: render("steps.cc.njk", { ...view, functions }),
+    })),
+    ...view.added.map((own) => ({
+      path: own.path,
+      text: render("kernels.cc.njk", own),
+      includes: { file: own.file, ...mistakeIn(own) },
     })),
   ];
   const hash = createHash("sha256");
@@ -151,8 +160,10 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops, poison }: E
   const constants = new Map<string, string>();
   const loops = new Map<string, ElementwiseKernel>();
   const events = new Events(plan);
+  const added = new AddedCalls(dialect.target);
   const context: FileContext = {
     threads,
+    added,
     floats(values: readonly number[]): string {
       const text = values.map(floatLiteral).join(", ");
       if (!constants.has(text)) constants.set(text, `kConstants${constants.size}`);
@@ -215,6 +226,7 @@ function viewOf(plan: Plan, dialect: Dialect, { threads, modelFlops, poison }: E
     })),
     constants: [...constants].map(([values, name]) => ({ name, values })),
     loops: [...loops.values()],
+    added: added.files(),
     loopDepth: Math.max(1, ...plan.steps.map((step) => step.loops.length)),
     modelFlops: modelFlops.toPrecision(17),
     threads,
@@ -268,13 +280,14 @@ function pointer(slot: Slot, plan: Plan): string {
 }
 
 /** What the calls of one program share. */
-type FileContext = Pick<EmitContext, "threads" | "floats" | "loop">;
+interface FileContext extends Pick<EmitContext, "threads" | "floats" | "loop"> {
+  readonly added: AddedCalls;
+}
 
-function callOf(step: Step, plan: Plan, dialect: Dialect, context: FileContext): string {
+function callOf(step: Step, plan: Plan, dialect: Dialect, { added, ...shared }: FileContext): string {
   const { node, lane } = step;
-  const kernel = dialect.kernels[node.op as OpName] as unknown as Kernel<"add">;
-  return kernel.emit(node as never, {
-    ...context,
+  const context: EmitContext = {
+    ...shared,
     mesh: plan.mesh,
     call: (name, ...operands) => dialect.call(lane, name, operands),
     comm: (axis) => dialect.comm(lane, axis),
@@ -282,7 +295,10 @@ function callOf(step: Step, plan: Plan, dialect: Dialect, context: FileContext):
     outputs: step.outputs.map((slot) => pointer(slot, plan)),
     workspace: step.workspace ? pointer(step.workspace, plan) : "nullptr",
     workspaceBytes: step.workspace ? plan.buffers[step.workspace.buffer].bytes : 0,
-  });
+  };
+  if (!isOpName(node.op)) return added.call(node, context);
+  const kernel = dialect.kernels[node.op] as unknown as Kernel<"add">;
+  return kernel.emit(node as never, context);
 }
 
 /** What the lines of one lane are made of. */

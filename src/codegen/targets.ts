@@ -13,6 +13,13 @@ import {
 
 export type TargetName = "cpu" | "cuda";
 
+/** A file of the user's that a generated one includes: a mistake in it is theirs to mend. */
+export interface OwnFile {
+  readonly file: string;
+  readonly what: string;
+  readonly remedy: string;
+}
+
 /** One C++ or CUDA file and how it is compiled. */
 export interface Unit {
   readonly path: string;
@@ -22,6 +29,7 @@ export interface Unit {
   readonly with?: string;
   /** In place of the C++ compiler. */
   readonly compiler?: string;
+  readonly includes?: OwnFile;
 }
 
 /** How a target's files are compiled and its programs linked. */

@@ -224,6 +224,11 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
     fail(["parallel", remote], `${key} needs ranks that are processes`, "Set parallel.comm: mpi.");
   }
 
+  const ops = values.ops.map((name) => {
+    const file = absolute(name, ["ops"]);
+    if (!isFile(file)) fail(["ops"], `there is no file ${file}`);
+    return file;
+  });
   const passes = values.passes.map((own) => {
     const file = own.file === null ? null : absolute(own.file, ["passes"]);
     if (file !== null && !isFile(file)) fail(["passes"], `there is no file ${file}`);
@@ -240,6 +245,7 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
     data,
     tokenizer,
     resume,
+    ops,
     passes,
     output_dir: absolute(values.output_dir, ["output_dir"]),
     threads: values.threads ?? Math.max(1, Math.floor(availableParallelism() / ranksOfHost)),

@@ -108,6 +108,8 @@ export const schema = z.strictObject({
   parallel: section(parallel),
   memory: section(memory),
 
+  /** Files with ops of one's own: they are run, unlike a definition, which may import them. */
+  ops: texts("a list of files such as [./my-op.ts]").default([]),
   /** Passes of one's own, and changes to the pipeline. */
   passes: passList().default([]),
 });

@@ -10,18 +10,15 @@ import { compileFunction } from "node:vm";
 import { ts } from "ts-morph";
 import { UserError } from "../ir/error.ts";
 import * as library from "./library.ts";
+import { registerOps } from "./register.ts";
+import { loaded, throwingLine } from "./thrown.ts";
 
 type Exports = Readonly<Record<string, unknown>>;
 
-interface Loaded {
-  readonly text: string;
-  readonly exports: Record<string, unknown>;
-  readonly map: SourceMap;
-}
-
-const loaded = new Map<string, Loaded>();
-
-/** What the file exports. It runs once, however often it is asked for; again when its text has changed. */
+/**
+ * What the file exports; the ops among it are known from then on. It runs once, however often it is asked for; again when
+ * its text has changed.
+ */
 export function loadModule(file: string, askedBy = ""): Exports {
   const path = resolve(file);
   const text = readText(path, file, askedBy);
@@ -29,38 +26,21 @@ export function loadModule(file: string, askedBy = ""): Exports {
   if (known?.text === text) return known.exports;
   const { code, map } = erased(text, file);
   const exports: Record<string, unknown> = {};
-  loaded.set(path, { text, exports, map });
+  loaded.set(path, { file, text, exports, map });
   const run = compileFunction(code, ["exports", "require"], { filename: path });
   try {
     run(exports, (name: string) => imported(name, path, file));
+    registerOps(exports, path, file);
   } catch (error) {
+    const location = throwingLine(error) ?? file;
     loaded.delete(path);
     if (error instanceof UserError) throw error;
-    const place = placeOf(error, path, map);
     throw new UserError(error instanceof Error ? error.message : String(error), {
-      location: place === null ? file : `${file}:${place}`,
+      location,
       remedy: "The file is run to see what it exports; this was thrown on the way.",
     });
   }
   return exports;
-}
-
-/** Where in a file that was loaded an error was thrown, as `file:line`; undefined for errors from elsewhere. */
-export function throwingLine(error: unknown, file: string): string | undefined {
-  const path = resolve(file);
-  const known = loaded.get(path);
-  const line = known ? placeOf(error, path, known.map) : null;
-  return line === null ? undefined : `${file}:${line}`;
-}
-
-/** The line in the file as it was written; the stack names that of the code without types. */
-function placeOf(error: unknown, path: string, map: SourceMap): number | null {
-  const stack = error instanceof Error ? (error.stack ?? "") : "";
-  const at = stack.indexOf(`${path}:`);
-  const match = at < 0 ? null : /^:(\d+):(\d+)/.exec(stack.slice(at + path.length));
-  if (!match) return null;
-  const entry = map.findEntry(Number(match[1]) - 1, Number(match[2]) - 1);
-  return "originalLine" in entry ? entry.originalLine + 1 : null;
 }
 
 function readText(path: string, file: string, askedBy: string): string {

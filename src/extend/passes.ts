@@ -4,13 +4,18 @@ import { suggestion } from "../ir/nearest.ts";
 import { properties } from "../ir/verify.ts";
 import type { KnownPass } from "../passes/arrange.ts";
 import type { Pass } from "../passes/pass.ts";
-import { loadModule, throwingLine } from "./module.ts";
+import { loadModule } from "./module.ts";
+import { opsAmong } from "./register.ts";
+import { throwingLine } from "./thrown.ts";
 
-/** Every pass that the file exports. At least one, each with a whole record, else a UserError. */
-export function loadPasses(file: string, askedBy?: string): KnownPass[] {
-  const exported = Object.entries(loadModule(file, askedBy));
-  const passes = exported.filter(([, value]) => looksLikePass(value));
-  if (passes.length === 0) {
+/**
+ * Every pass that the file exports, each with a whole record. At least one, else a UserError, but for a file of which ops
+ * are as welcome.
+ */
+export function loadPasses(file: string, askedBy?: string, { orOps = false } = {}): KnownPass[] {
+  const exports = loadModule(file, askedBy);
+  const passes = Object.entries(exports).filter(([, value]) => looksLikePass(value));
+  if (passes.length === 0 && !(orOps && opsAmong(exports).size > 0)) {
     throw new UserError("exports no pass", {
       location: file,
       remedy:
@@ -18,20 +23,20 @@ export function loadPasses(file: string, askedBy?: string): KnownPass[] {
     });
   }
   const records = new Set(passes.map(([, value]) => value as Pass));
-  return [...records].map((pass) => ({ pass: locating(checked(pass, file), file), file }));
+  return [...records].map((pass) => ({ pass: locating(checked(pass, file)), file }));
 }
 
 const wrapped = new WeakMap<Pass, Pass>();
 
 /** The pass, whose errors say at which line of the file they were thrown. One pass gives one pass. */
-function locating(pass: Pass, file: string): Pass {
+function locating(pass: Pass): Pass {
   const known = wrapped.get(pass);
   if (known) return known;
   const run: Pass["run"] = (graph, options) => {
     try {
       return pass.run(graph, options);
     } catch (error) {
-      const line = throwingLine(error, file);
+      const line = throwingLine(error);
       if (line === undefined || (error instanceof UserError && error.location)) throw error;
       const remedy = error instanceof UserError ? error.remedy : undefined;
       throw new UserError((error as Error).message, {

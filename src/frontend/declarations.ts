@@ -1,6 +1,6 @@
-/** @file Writes src/nn/ops.ts, the ops as a definition sees them, from their records. */
+/** @file Ops as a definition sees them, from their records: src/nn/ops.ts, and what stands for a file with ops of the user's. */
 import type { OpDefinition } from "../ir/op.ts";
-import { attributesOf, modelOps, resultsOf } from "./intrinsics.ts";
+import { attributesOf, isForModels, modelOps, resultsOf } from "./intrinsics.ts";
 
 const HEADER = `/** @file The ops that a model may use. Generated from the records in src/ir/ops: BLESS=1 npx vitest run test/nn. */
 import type { Tensor } from "./tensor.ts";
@@ -9,6 +9,16 @@ import type { Tensor } from "./tensor.ts";
 /** The whole file, ending with a newline. */
 export function declarations(): string {
   return [HEADER, ...modelOps.map(declaration)].join("\n");
+}
+
+/** What a definition finds in place of a file that exports `ops` under these names. */
+export function declarationsOf(ops: ReadonlyMap<string, OpDefinition>): string {
+  const own = [...ops].filter(([, record]) => isForModels(record));
+  return [
+    'import type { Tensor } from "ithaca/nn";\n',
+    ...new Set(own.map(([, record]) => declaration(record).replace("export declare", "declare"))),
+    `export { ${own.map(([name, record]) => `${record.name} as ${name}`).join(", ")} };\n`,
+  ].join("\n");
 }
 
 function declaration(record: OpDefinition): string {
@@ -44,7 +54,10 @@ function attributesType(record: OpDefinition): string {
 
 /** A comment of lines of at most 110 characters. */
 function comment(text: string): string {
-  const words = text.replace(/([^.])$/, "$1.").split(" ");
+  const words = text
+    .replaceAll("*/", "* /")
+    .replace(/([^.])$/, "$1.")
+    .split(/\s+/);
   const lines: string[] = [];
   let line = "";
   for (const word of words) {

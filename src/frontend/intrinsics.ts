@@ -3,7 +3,7 @@ import { ts } from "ts-morph";
 import type { AttrValue, Value } from "../ir/graph.ts";
 import { suggestion } from "../ir/nearest.ts";
 import type { OpDefinition } from "../ir/op.ts";
-import { opNames, recordOf } from "../ir/ops/index.ts";
+import { isOpName, opNames, recordOf } from "../ir/ops/index.ts";
 import { describe, isUndefined } from "./describe.ts";
 import type { Machine } from "./machine.ts";
 import {
@@ -29,10 +29,13 @@ const PASSES_OWN = new Set([
   "cast",
 ]);
 
+/** Whether a definition may call the op. */
+export function isForModels({ name, gradient }: OpDefinition): boolean {
+  return gradient !== null && !PASSES_OWN.has(name);
+}
+
 /** The ops of a model, in the order of the vocabulary. */
-export const modelOps: readonly OpDefinition[] = opNames
-  .map(recordOf)
-  .filter((record) => record.gradient !== null && !PASSES_OWN.has(record.name));
+export const modelOps: readonly OpDefinition[] = opNames.map(recordOf).filter(isForModels);
 
 /** Attributes whose default is only a placeholder, or that everyone expects to be something else. */
 const REQUIRED: Readonly<Record<string, readonly string[]>> = {
@@ -78,20 +81,24 @@ const INTERNAL = new Set(["dtype", "inverse", "packed", "partial"]);
 export function attributesOf(record: OpDefinition): ModelAttribute[] {
   const required = REQUIRED[record.name] ?? [];
   return Object.entries(record.attrs)
-    .filter(([name]) => !INTERNAL.has(name))
+    .filter(([name]) => !isOpName(record.name) || !INTERNAL.has(name))
     .map(([name, fallback]) => ({ name, fallback, required: required.includes(name) }));
 }
 
 /** The results that a definition sees. The log-sum-exp is kept for the gradient alone. */
 export function resultsOf(record: OpDefinition): readonly string[] {
-  return record.results.filter((name) => name !== "lse");
+  return record.results.filter((name) => !isOpName(record.name) || name !== "lse");
 }
 
 const isVariadic = (record: OpDefinition): boolean => record.operands.at(-1)?.startsWith("...") ?? false;
 
-/** Every function of the compiler, by name. `range` is the standard deviation of "normal". */
-export function nativesOf(machine: () => Machine, range: number): ReadonlyMap<string, NativeDatum> {
-  const natives = modelOps.map(
+/** Every function of the compiler, by name: the ops, and `parameter`. `range` is the standard deviation of "normal". */
+export function nativesOf(
+  machine: () => Machine,
+  ops: readonly OpDefinition[],
+  range: number,
+): ReadonlyMap<string, NativeDatum> {
+  const natives = ops.map(
     (record) => new NativeDatum(record.name, (args, context) => runOp(machine(), record, args, context)),
   );
   natives.push(
@@ -246,7 +253,8 @@ function attributeValue(
     return datum.map((item) => (isWhole(item) ? item : refuse("whole numbers of at least 0", item)));
   }
   if (typeof fallback === "number") {
-    if (!FRACTIONAL.has(name)) return isWhole(datum) ? datum : refuse("a whole number of at least 0");
+    if (isOpName(record.name) && !FRACTIONAL.has(name))
+      return isWhole(datum) ? datum : refuse("a whole number of at least 0");
     return typeof datum === "number" && Number.isFinite(datum) ? datum : refuse("a finite number");
   }
   if (typeof datum === "string" && typeof fallback === "string") return datum;

@@ -129,7 +129,9 @@ export class Linker {
     return machine.fail(
       specifier,
       `"${name}" can't be imported into a definition`,
-      'A definition imports "ithaca/nn" and definition files beside it, such as "./blocks.ts".',
+      name === "ithaca"
+        ? 'A definition imports "ithaca/nn". If this file has ops of your own, name it in config.yaml: ops: [./my-op.ts]'
+        : 'A definition imports "ithaca/nn" and definition files beside it, such as "./blocks.ts".',
     );
   }
 }

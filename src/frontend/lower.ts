@@ -5,13 +5,15 @@ import { UserError } from "../ir/error.ts";
 import type { Graph, Node, Output, Param, Value } from "../ir/graph.ts";
 import { producers } from "../ir/graph.ts";
 import { suggestion } from "../ir/nearest.ts";
+import type { OpDefinition } from "../ir/op.ts";
 import { type Mesh, printType, tensor } from "../ir/type.ts";
 import { globals } from "./builtins.ts";
 import { construct } from "./classes.ts";
+import { declarationsOf } from "./declarations.ts";
 import { describe } from "./describe.ts";
 import { expressions } from "./expressions.ts";
 import { call } from "./functions.ts";
-import { nativesOf } from "./intrinsics.ts";
+import { isForModels, modelOps, nativesOf } from "./intrinsics.ts";
 import { type Exports, Linker } from "./linking.ts";
 import { Machine } from "./machine.ts";
 import { methodOf } from "./members.ts";
@@ -42,6 +44,15 @@ export interface LowerOptions {
   readonly batch: number;
   readonly sequence: number;
   readonly mesh?: Mesh;
+  /** Files with ops of the user's own, which the definition may import. */
+  readonly ops?: readonly ImportedOps[];
+}
+
+/** Ops that a file exports, by the names under which it does. The file is not read: its ops are known already. */
+export interface ImportedOps {
+  /** Absolute. */
+  readonly path: string;
+  readonly ops: ReadonlyMap<string, OpDefinition>;
 }
 
 const INPUTS = ["input_ids", "labels", "position_ids", "segments"] as const;
@@ -52,10 +63,12 @@ const INITIALIZER_RANGE = 0.02;
 /** Lowers a definition in f32 with its layers rolled up. Throws a UserError for anything wrong with it. */
 export function lower(options: LowerOptions): Graph {
   try {
-    const sources = new Sources(options.file);
+    const { ops = [] } = options;
+    const sources = new Sources(options.file, new Map(ops.map((own) => [own.path, declarationsOf(own.ops)])));
     const config = fromJson(options.config, "config");
     const range = config instanceof RecordDatum ? config.fields.get("initializer_range") : undefined;
-    const natives = nativesOf(() => machine, typeof range === "number" ? range : INITIALIZER_RANGE);
+    const known = [...modelOps, ...ops.flatMap((own) => [...own.ops.values()].filter(isForModels))];
+    const natives = nativesOf(() => machine, known, typeof range === "number" ? range : INITIALIZER_RANGE);
     const machine: Machine = new Machine(sources, { call, expressions, statements, globals, natives });
     const graph = lowerWith(machine, config, options);
     const mistake = sources.typeError();

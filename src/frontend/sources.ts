@@ -19,10 +19,15 @@ export class Sources {
   readonly #project: Project;
   readonly #files = new Map<string, ts.SourceFile>();
   readonly #shown = new Map<ts.SourceFile, string>();
+  readonly #declared: ReadonlyMap<string, string>;
   readonly entry: ts.SourceFile;
 
-  /** Reads `file` and all that it imports. Throws a UserError where a file is missing or is not TypeScript. */
-  constructor(file: string) {
+  /**
+   * Reads `file` and all that it imports; `declared` has the text for files, by absolute path, of which only declarations
+   * are to be seen. Throws a UserError where a file is missing or is not TypeScript.
+   */
+  constructor(file: string, declared: ReadonlyMap<string, string> = new Map()) {
+    this.#declared = declared;
     this.#project = new Project({
       useInMemoryFileSystem: true,
       skipLoadingLibFiles: true,
@@ -63,16 +68,17 @@ export class Sources {
   #read(path: string): ts.SourceFile {
     const known = this.#files.get(path);
     if (known) return known;
-    const file = this.#project.createSourceFile(path, textOf(path)).compilerNode;
+    const text = this.#declared.get(path) ?? textOf(path);
+    const file = this.#project.createSourceFile(path, text).compilerNode;
     this.#files.set(path, file);
     const [mistake] = (file as unknown as { parseDiagnostics: readonly ts.Diagnostic[] }).parseDiagnostics;
     if (mistake) throw this.#diagnosed(mistake);
     return file;
   }
 
-  /** Whether a file is ours: places in it are of no interest to whoever uses it. */
+  /** Whether a file is not read as it was written: places in it are of no interest to whoever uses it. */
   isLibrary(file: ts.SourceFile): boolean {
-    return file.fileName.startsWith(NN_DIRECTORY);
+    return file.fileName.startsWith(NN_DIRECTORY) || this.#declared.has(file.fileName);
   }
 
   /** The name of a file in messages and nodes: as short as distinguishes it from the others. */

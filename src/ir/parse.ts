@@ -2,7 +2,7 @@
 import { UserError } from "./error.ts";
 import type { Attrs, AttrValue, Graph, Node, Output, Param, Region, Role, Update, Value } from "./graph.ts";
 import { completeAttrs } from "./op.ts";
-import { isOpName, recordOf } from "./ops/index.ts";
+import { isKnownOp, recordOf } from "./ops/index.ts";
 import { parseType, type TensorType } from "./type.ts";
 
 const NAME = /^%([A-Za-z_][\w.*-]*)/;
@@ -239,9 +239,9 @@ function parseNode(cursor: Cursor, lines: Lines, scope: Scope): Node {
   cursor.skip();
   const start = cursor.at;
   const [op] = cursor.match(WORD, "an op");
-  if (!isOpName(op)) {
+  if (!isKnownOp(op)) {
     cursor.at = start;
-    cursor.fail(`there is no op "${op}"`, "docs/ops.md lists them all.");
+    cursor.fail(`there is no op "${op}"`, "docs/ops.md lists ours; --load FILE.ts adds those of a file.");
   }
   const operands = parseValues(cursor, scope);
   const attrs = parseAttrs(cursor, op);

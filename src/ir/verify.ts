@@ -4,7 +4,7 @@ import { UserError } from "./error.ts";
 import type { Graph, Node, Region, Value } from "./graph.ts";
 import { layoutComplaints } from "./layout.ts";
 import { ruleOf } from "./op.ts";
-import { isOpName, recordOf } from "./ops/index.ts";
+import { isKnownOp, recordOf } from "./ops/index.ts";
 import { lastPart, tileAttrs } from "./tiles.ts";
 import { degreeOf, type Mesh, printType, sameType, type TensorType } from "./type.ts";
 
@@ -132,7 +132,7 @@ function checkNodes(
   for (const node of nodes) {
     const at = node.results[0]?.name ?? node.op;
     for (const operand of node.operands) use(scope, operand, node.loc, complain);
-    if (!isOpName(node.op)) {
+    if (!isKnownOp(node.op)) {
       complain(at, node.loc, `there is no op "${node.op}"`);
       continue;
     }

@@ -105,7 +105,7 @@ const refusals: Record<string, [line: string, message: string]> = {
     `g.ir:3:8: there is no op "rmsnorm"
     3 |   %y = rmsnorm %x : f32[4]
                ^
-  docs/ops.md lists them all.`,
+  docs/ops.md lists ours; --load FILE.ts adds those of a file.`,
   ],
   "a value that isn't there": [
     "  %y = neg %z : f32[4]",

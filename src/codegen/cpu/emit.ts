@@ -8,6 +8,7 @@ import { kernels } from "./kernels.ts";
 const GUARDS = { take: "take_bytes", open: "open_bytes", giveBack: "give_back_bytes" } as const;
 
 const dialect: Dialect = {
+  target: "cpu",
   kernels,
   templates: new URL("./", import.meta.url),
   elementwise: "elementwise.cc",

@@ -5,6 +5,7 @@ import { type Dialect, type EmitOptions, emit } from "../emit.ts";
 import { kernels } from "./kernels.ts";
 
 const dialect: Dialect = {
+  target: "cuda",
   kernels,
   templates: new URL("./", import.meta.url),
   elementwise: "elementwise.cu",

@@ -1,4 +1,5 @@
 /** @file The vocabulary of the IR on one page. */
+import { UserError } from "../error.ts";
 import type { OpDefinition } from "../op.ts";
 import { attention, attention_grad } from "./attention.ts";
 import { cast } from "./cast.ts";
@@ -121,13 +122,45 @@ export const ops = {
 export type OpName = keyof typeof ops;
 export const opNames = Object.keys(ops) as OpName[];
 
+/** Ops that are not ours, each with the file that it comes from. */
+const added = new Map<string, { readonly record: OpDefinition; readonly file: string }>();
+
+/**
+ * Adds the ops of a file to the vocabulary, in place of what the same file added before. Throws a UserError for a name
+ * that is taken.
+ */
+export function addOps(records: readonly OpDefinition[], file: string): void {
+  for (const { name } of records) {
+    const other = added.get(name);
+    if (isOpName(name) || (other && other.file !== file)) {
+      throw new UserError(`there is an op "${name}" already`, {
+        location: file,
+        remedy: `${other ? `It is in ${other.file}` : "It is one of Ithaca's"}; choose another name.`,
+      });
+    }
+  }
+  for (const [name, own] of added) if (own.file === file) added.delete(name);
+  for (const record of records) added.set(record.name, { record, file });
+}
+
+/** The file that an op comes from; undefined for one of ours. */
+export function fileOfOp(name: string): string | undefined {
+  return added.get(name)?.file;
+}
+
 /** The record of any op, its types erased. Throws for a name that is no op. */
 export function recordOf(name: string): OpDefinition {
-  const op = ops[name as OpName] as { record: unknown } | undefined;
+  const op = isOpName(name) ? (ops[name] as { record: unknown }) : added.get(name);
   if (!op) throw new Error(`there is no op "${name}"`);
   return op.record as OpDefinition;
 }
 
+/** Whether the name is one of ours, for which there are tables. */
 export function isOpName(name: string): name is OpName {
   return Object.hasOwn(ops, name);
+}
+
+/** Whether the name is that of an op, ours or added. */
+export function isKnownOp(name: string): boolean {
+  return isOpName(name) || added.has(name);
 }
