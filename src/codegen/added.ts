@@ -2,8 +2,8 @@
  * @file Kernels of ops that are not ours: where they are, and how generated code calls them.
  *
  * A kernel is a function in a file of the user's. A generated file includes that file and holds a function for each
- * combination of element types that the program needs: so the compiler sees definition and call together, and says of a
- * kernel that can't be called what it should be. What a kernel is called with is described in ithaca/kernel.h.
+ * combination of element types that the program needs: the compiler sees definition and call together, so that templates
+ * are made for what is called, and a kernel with other parameters is an error in its own file. What a kernel is called with is described in ithaca/kernel.h.
  */
 import { basename } from "node:path";
 import { UserError } from "../ir/error.ts";
@@ -66,7 +66,6 @@ interface Wrapper {
   /** Its name with parameters, and the kernel's own, as it should be declared. */
   readonly declaration: string;
   readonly expected: string;
-  readonly types: string;
   readonly names: string;
 }
 
@@ -159,7 +158,6 @@ function wrapperOf({ record, workspaceBytes }: AddedKernel, node: Node, target: 
     op: node.op,
     declaration: `void run_${node.op}(${list})`,
     expected: `void ${node.op}(${list})`,
-    types: parameters.map(([type]) => type).join(", "),
     names: parameters.map(([, name]) => name).join(", "),
   };
 }

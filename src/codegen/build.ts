@@ -271,7 +271,8 @@ async function compile(toolchain: Toolchain, unit: Unit, object: string, report:
   const warnings = await run(name, unit.compiler ?? toolchain.compiler, args).catch((error: unknown) => {
     if (!(error instanceof BuildError) || !unit.includes) throw error;
     const { file, what, remedy } = unit.includes;
-    throw new UserError(what, { location: file, frame: error.output.trimEnd(), remedy });
+    const frame = error.output.trimEnd().replaceAll(`${dirname(unit.path)}/`, "");
+    throw new UserError(what, { location: file, frame, remedy });
   });
   if (warnings !== "") report(warnings.trimEnd());
 }

@@ -36,7 +36,7 @@ export function defineOp<
   return define(guarded as unknown as typeof definition) as AddedOp<N, A, R>;
 }
 
-/** `run`, whose bugs are told with their line. What it refuses on purpose is told with the line of the model. */
+/** `run`, whose bugs are told with their line, beside the line of the model that led there. */
 function placed(what: string, run: (...args: never[]) => unknown): typeof run {
   return (...args) => {
     try {
@@ -44,7 +44,7 @@ function placed(what: string, run: (...args: never[]) => unknown): typeof run {
     } catch (error) {
       const location = throwingLine(error);
       if (location === undefined || error instanceof UserError) throw error;
-      throw new UserError(`${what} threw: ${(error as Error).message}`, { location });
+      throw new UserError(`${what} threw at ${location}: ${(error as Error).message}`);
     }
   };
 }

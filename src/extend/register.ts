@@ -75,7 +75,7 @@ function requireUsable(record: Partial<OpDefinition>, file: string): void {
     });
   };
   if (typeof name !== "string" || !/^[a-z][a-z0-9_]*$/.test(name) || name in {})
-    return fail(
+    fail(
       "has no name that can be used",
       'name: "my_op", in small letters, digits and _, is what IR and C++ call it.',
     );
@@ -107,14 +107,12 @@ function requireUsable(record: Partial<OpDefinition>, file: string): void {
       `takes any number of operands, "${own}"`,
       "A kernel is a C++ function of as many as there are: name each.",
     );
-  const bad = names.find(
-    (own, i) => !/^[A-Za-z]\w*$/.test(own) || CPP_WORDS.has(own) || names.indexOf(own) < i,
-  );
-  if (bad !== undefined)
-    fail(
-      `can't use the name "${bad}", or not twice`,
-      "Operands, results and attributes become the parameters of a C++ function called like the op.",
-    );
+  const parameters =
+    "Operands, results and attributes become the parameters of a C++ function called like the op.";
+  for (const [i, own] of names.entries()) {
+    if (!/^[A-Za-z]\w*$/.test(own) || CPP_WORDS.has(own)) fail(`can't call a parameter "${own}"`, parameters);
+    if (names.indexOf(own) < i) fail(`has the name "${own}" twice`, parameters);
+  }
 }
 
 function requireRule(
