@@ -43,6 +43,18 @@ export function opsPage(): string {
   return `${MADE}\n# Ops\n\n${intro}\n\n${opNames.map(opSection).join("\n")}`;
 }
 
+const textOf = (path: string): string =>
+  readFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), "utf8");
+
+/** What a person wrote, with files of the repository where `{{path}}` stands. */
+function written(path: string): string {
+  const languages: Readonly<Record<string, string>> = { ts: "ts", cc: "cpp" };
+  return textOf(path).replace(/^\{\{(.*)\}\}$/gm, (_, file: string) => {
+    const language = languages[file.split(".").at(-1) as string];
+    return `\`\`\`${language}\n${textOf(file)}\`\`\``;
+  });
+}
+
 export function passesPage(): string {
   const entries = trainingPipeline(DEFAULTS);
   const rows = entries
@@ -64,7 +76,7 @@ export function passesPage(): string {
   const intro =
     "The passes of a training step. *exact* keeps the numbers bit for bit, *reordered* sums in another order, *changed* gives " +
     "other numbers by design. After them `schedule` and `plan-memory` make a plan of the graph.";
-  return `${MADE}\n# Passes\n\n${intro}\n\nIn order: ${order}.\n\n${rows.join("\n")}\n${readFileSync(fileURLToPath(new URL("./write-a-pass.md", import.meta.url)), "utf8")}`;
+  return `${MADE}\n# Passes\n\n${intro}\n\nIn order: ${order}.\n\n${rows.join("\n")}\n${written("scripts/write-a-pass.md")}`;
 }
 
 const pages = { "ops.md": opsPage, "passes.md": passesPage };

@@ -15,9 +15,12 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 const configOf = (name: string, ...overrides: string[]) =>
   loadConfig(fileURLToPath(new URL(`../examples/${name}/config.yaml`, import.meta.url)), overrides);
 
-test("a definition of our own trains", async () => {
-  const output = join(scratch, "definition");
-  const config = configOf("definition", `output_dir=${output}`);
+test.each([
+  ["a definition of our own", "definition"],
+  ["an op of our own", "custom-op"],
+])("%s trains", async (_, name) => {
+  const output = join(scratch, name);
+  const config = configOf(name, `output_dir=${output}`);
   const quiet = { report: () => {}, lines: new PassThrough().resume() };
   const { exitCode } = await train(await compileConfig(config), config, quiet);
   expect(exitCode).toBe(0);

@@ -1,6 +1,9 @@
-/** @file The package as npm packs it, unpacked elsewhere: the pass that docs/passes.md teaches type-checks and runs at once. */
+/**
+ * @file The package as npm packs it, unpacked elsewhere: the pass and the op that docs/passes.md teaches type-check and run at
+ * once.
+ */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -48,18 +51,34 @@ test("a pass written from the page runs on the first try", () => {
   expect(stdout).toContain("scale %x by=2");
 });
 
-test("and its types are those of the package", () => {
+/** What TypeScript says of files, as it would in an editor there. */
+function typeErrors(...files: string[]): string {
   const tsc = join(root, "node_modules/typescript/bin/tsc");
-  const args = [
-    "--noEmit",
-    "--strict",
-    "--module",
-    "nodenext",
-    "--target",
-    "es2023",
-    "--skipLibCheck",
-    "relu-gate.ts",
-  ];
-  const { stdout } = spawnSync(process.execPath, [tsc, ...args], { cwd: elsewhere, encoding: "utf8" });
-  expect(stdout).toBe("");
+  const settings =
+    "--noEmit --strict --module nodenext --target es2023 --skipLibCheck --allowImportingTsExtensions";
+  const { stdout } = spawnSync(process.execPath, [tsc, ...settings.split(" "), ...files], {
+    cwd: elsewhere,
+    encoding: "utf8",
+  });
+  return stdout;
+}
+
+test("and its types are those of the package", () => {
+  expect(typeErrors("relu-gate.ts")).toBe("");
 }, 60_000);
+
+test("an op of one's own, its model and its pass type-check, and its kernel trains", () => {
+  const folder = join(elsewhere, "custom-op");
+  cpSync(join(root, "examples/custom-op"), folder, { recursive: true });
+  const names = ["squared_relu.ts", "use-squared-relu.ts", "model.ts"];
+  expect(typeErrors(...names.map((name) => join(folder, name)))).toBe("");
+  const main = join(elsewhere, "node_modules/ithaca/dist/cli/main.js");
+  const data = join(root, "test/golden/tokens.bin");
+  const set = [`data=${data}`, "output_dir=run", "max_steps=2"].flatMap((own) => ["--set", own]);
+  const { status, stdout } = spawnSync(process.execPath, [main, "train", "custom-op/config.yaml", ...set], {
+    cwd: elsewhere,
+    encoding: "utf8",
+  });
+  expect(stdout).toContain("step 2/2");
+  expect(status).toBe(0);
+}, 180_000);
