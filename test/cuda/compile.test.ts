@@ -10,7 +10,9 @@ import { compileAll } from "../../src/codegen/build.ts";
 import { emitCuda } from "../../src/codegen/cuda/emit.ts";
 import { findCuda, supportedArchitectures } from "../../src/codegen/cuda/toolchain.ts";
 import { type BuildTarget, cudaTarget, type Unit } from "../../src/codegen/targets.ts";
-import { findToolchain, runtimeRoot } from "../../src/codegen/toolchain.ts";
+import { findToolchain, packageRoot, runtimeRoot } from "../../src/codegen/toolchain.ts";
+import { loadOps } from "../../src/extend/ops.ts";
+import { parse } from "../../src/ir/parse.ts";
 import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
 import { planFor } from "../support/compiled.ts";
@@ -69,6 +71,26 @@ describe.skipIf(!cuda)(`for sm_${supportedArchitectures.join(", sm_")}`, { timeo
     expect(codeIn(object)).toEqual(
       [...supportedArchitectures.map((name) => `sm_${name}`), "compute_100"].sort(),
     );
+  });
+
+  test("kernels of one's own compile, called by a program", async () => {
+    const fixtures = ["test/extend/fixtures/center.ts", "examples/custom-op/squared_relu.ts"];
+    for (const file of fixtures) loadOps(join(packageRoot, file));
+    const graph = parse(`graph own {
+  input %x                                : bf16[2, 6, 7]
+  input %w                                : bf16[7]
+  %y, %mean = center %x, %w               : bf16[2, 6, 7], f32[2, 6]
+  %dx, %dw = center_grad %x, %w, %y       : bf16[2, 6, 7], f32[7]
+  %z = squared_relu %dx                   : bf16[2, 6, 7]
+  return z = %z
+  return dw = %dw
+}
+`);
+    const sources = emitCuda(planFor(graph, 1, "cuda"), { threads: 1, modelFlops: 0 });
+    const own = sources.filter(({ includes }) => includes !== undefined);
+    for (const { path, text } of own) writeFileSync(join(scratch, path), text);
+    expect(own.map(({ path }) => path)).toEqual(["kernels_0.cu", "kernels_1.cu"]);
+    await compiled(own.map(({ path }) => target().runtimeUnit(join(scratch, path))));
   });
 
   test.skipIf(!hasLibraries)("the runtime's host code compiles", async () => {
