@@ -19,4 +19,8 @@ export const squared_relu = defineOp({
   ],
 });
 
-export const kernel = defineKernel(squared_relu, { cpu: "squared_relu.cc", cuda: "squared_relu.cu" });
+export const kernel = defineKernel(squared_relu, {
+  cpu: "squared_relu.cc",
+  cuda: "squared_relu.cu",
+  samples: [{ types: ["f[2, 6, 8]"] }, { types: ["f[5]"] }],
+});

@@ -1,7 +1,9 @@
 /** @file Graphs on disk: one file a pass for `--dump`, and the graph in front of a pass that failed. */
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { join, relative, resolve } from "node:path";
+import { allNodes } from "../ir/graph.ts";
+import { fileOfOp } from "../ir/ops/index.ts";
 import { print } from "../ir/print.ts";
 import { printPasses } from "../passes/arrange.ts";
 import type { PassError, Stage } from "../passes/run.ts";
@@ -23,8 +25,10 @@ export function writeReplay({ entry, graphBefore, fault }: PassError): string | 
   if (!entry) return null;
   const file = join(mkdtempSync(join(tmpdir(), "ithaca-")), `before-${entry.pass.name}.ir`);
   writeFileSync(file, print(graphBefore));
+  const own = allNodes(graphBefore.nodes).flatMap(({ op }) => fileOfOp(op) ?? []);
+  const files = new Set(entry.file === undefined ? own : [...own, resolve(entry.file)]);
   const words = [
-    ...(entry.file === undefined ? [] : ["--load", relative("", entry.file) || entry.file]),
+    ...[...files].flatMap((file) => ["--load", relative("", file)]),
     "--passes",
     printPasses([entry]),
     ...(fault === "changed the numbers" ? ["--check"] : []),

@@ -1,9 +1,12 @@
 /** @file What commands print: results on standard output, everything else on standard error. */
+import { relative } from "node:path";
 import { Command } from "commander";
 import { createColors } from "picocolors";
 import { cacheDir } from "../cache.ts";
 import { BuildError } from "../codegen/build.ts";
 import { formatError, UserError } from "../ir/error.ts";
+import { allNodes } from "../ir/graph.ts";
+import { fileOfOp } from "../ir/ops/index.ts";
 import { PassError } from "../passes/run.ts";
 
 /** Sets the exit code of the process. */
@@ -66,6 +69,12 @@ function fileTrouble(error: unknown): UserError | undefined {
   });
 }
 
+/** Files of ops of the user's own in the graph in front of a pass that failed. */
+function ownOps({ graphBefore }: PassError): readonly string[] {
+  const files = allNodes(graphBefore.nodes).flatMap(({ op }) => fileOfOp(op) ?? []);
+  return [...new Set(files)].map((file) => relative("", file));
+}
+
 /** What is printed about an error; for one that isn't the user's, also what to do with it. */
 export function explain(error: unknown): string {
   const colors = createColors(process.stderr.isTTY === true);
@@ -80,6 +89,11 @@ export function explain(error: unknown): string {
   }
   if (error instanceof PassError && error.entry?.file !== undefined) {
     return `${colors.red(error.message)}\n  The pass is in ${error.entry.file}.`;
+  }
+  if (error instanceof PassError && ownOps(error).length > 0) {
+    const files = ownOps(error).join(" and ");
+    const hint = `The graph has ops of your own, from ${files}: see first that they hold, with ithaca check-op.`;
+    return `${colors.red(error.message)}\n  ${hint}`;
   }
   const trouble = fileTrouble(error);
   if (trouble) return explain(trouble);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { packageRoot } from "../codegen/toolchain.ts";
 import { PassError } from "../passes/run.ts";
+import { checkOpCommand } from "./check-op.ts";
 import { compileCommand } from "./compile.ts";
 import { doctorCommand } from "./doctor.ts";
 import { writeReplay } from "./dump.ts";
@@ -36,6 +37,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     planCommand(exit),
     irCommand(),
     optCommand(),
+    checkOpCommand(exit),
     viewCommand(),
     doctorCommand(exit),
   ]) {

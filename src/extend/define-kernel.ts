@@ -3,6 +3,13 @@ import type { KernelUse } from "../codegen/added.ts";
 import type { Attrs } from "../ir/graph.ts";
 import type { OpDefinition, Widened } from "../ir/op.ts";
 
+/** A use of an op on which `ithaca check-op` holds record and kernels together. */
+export interface OpSample<A = Attrs> {
+  /** Types of the operands, such as "f[2, 6, 8]": `f` stands for f32 and for bf16. Even sizes can be shared by two ranks. */
+  readonly types: readonly string[];
+  readonly attrs?: Partial<A>;
+}
+
 export interface KernelOptions<A = Attrs> {
   /** A C++ file, relative to the file that calls defineKernel. */
   readonly cpu?: string;
@@ -10,6 +17,7 @@ export interface KernelOptions<A = Attrs> {
   readonly cuda?: string;
   /** Scratch memory that one use needs, in bytes: the kernel then takes a `void* workspace`. */
   readonly workspaceBytes?: (use: KernelUse<A>) => number;
+  readonly samples?: readonly OpSample<A>[];
 }
 
 /** The kernels of one op, their paths as they were written. */
@@ -28,5 +36,5 @@ export function defineKernel<A extends Attrs>(
   op: { readonly record: OpDefinition<readonly string[], A, readonly string[]> },
   options: KernelOptions<Widened<A>>,
 ): DefinedKernel {
-  return new DefinedKernel(op.record as unknown as OpDefinition, options as KernelOptions);
+  return new DefinedKernel(op.record as unknown as OpDefinition, options as unknown as KernelOptions);
 }

@@ -43,5 +43,5 @@ export {
 } from "../ir/type.ts";
 export { type Complaint, type PropertyName, properties, verify } from "../ir/verify.ts";
 export { definePass, type Numerics, type Pass, type PassOptions } from "../passes/pass.ts";
-export { defineKernel, type KernelOptions } from "./define-kernel.ts";
+export { defineKernel, type KernelOptions, type OpSample } from "./define-kernel.ts";
 export { type AddedOp, defineOp } from "./define-op.ts";

@@ -19,6 +19,11 @@ export function opsAmong(exports: Exports): ReadonlyMap<string, OpDefinition> {
   return new Map(ops);
 }
 
+/** The kernels among what a file exports. */
+export function kernelsAmong(exports: Exports): readonly DefinedKernel[] {
+  return Object.values(exports).filter((value) => value instanceof DefinedKernel);
+}
+
 /** Adds the ops and kernels of the file at `path`, in place of those it had before. Throws a UserError. */
 export function registerOps(exports: Exports, path: string, file: string): void {
   // What is only passed on belongs to the file that defined it.
@@ -27,8 +32,7 @@ export function registerOps(exports: Exports, path: string, file: string): void 
       !(isKnownOp(record.name) && recordOf(record.name) === record && fileOfOp(record.name) !== path),
   );
   for (const record of records) requireUsable(record, file);
-  const kernels = Object.values(exports).filter((value) => value instanceof DefinedKernel);
-  const added = kernels.map((kernel) => found(kernel, path, file));
+  const added = kernelsAmong(exports).map((kernel) => found(kernel, path, file));
   addOps(records, path);
   addKernels(added);
 }

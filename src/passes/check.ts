@@ -146,16 +146,16 @@ function byRank(after: Graph, arrays: Arrays, whole: InterpretResult): Answer {
 }
 
 /** What differs, as `[0, 3] is 1.5, was 2.5`; null where nothing does. An infinite tolerance compares sizes and finiteness. */
-function differenceOf(got: NDArray, want: NDArray, tolerance: number): string | null {
+export function differenceOf(got: NDArray, want: NDArray, tolerance: number, was = "was"): string | null {
   if (got.sizes.join() !== want.sizes.join())
-    return `is [${got.sizes.join(", ")}], was [${want.sizes.join(", ")}]`;
+    return `is [${got.sizes.join(", ")}], ${was} [${want.sizes.join(", ")}]`;
   const scale = want.data.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
   for (let i = 0; i < want.data.length; i++) {
     const [a, b] = [got.data[i], want.data[i]];
     if (a === b || (Number.isNaN(a) && Number.isNaN(b))) continue;
     const isNear = Number.isFinite(a) && Math.abs(a - b) <= tolerance * scale;
     if (isNear || (tolerance === Infinity && Number.isFinite(a) === Number.isFinite(b))) continue;
-    return `${indexText(i, want.sizes)}is ${a}, was ${b}`;
+    return `${indexText(i, want.sizes)}is ${a}, ${was} ${b}`;
   }
   return null;
 }

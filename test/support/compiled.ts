@@ -13,11 +13,11 @@ import type { Graph } from "../../src/ir/graph.ts";
 import { coordinatesOf, sharesOf, wholeOf } from "../../src/ir/interpret.ts";
 import type { Plan } from "../../src/ir/plan.ts";
 import { findRaces } from "../../src/ir/race.ts";
-import { type DType, localSizes, type TensorType } from "../../src/ir/type.ts";
-import { openProgram, type TensorView } from "../../src/launch/program.ts";
+import { localSizes, type TensorType } from "../../src/ir/type.ts";
+import { decode, encode } from "../../src/launch/elements.ts";
+import { openProgram } from "../../src/launch/program.ts";
 import { planMemory } from "../../src/passes/plan-memory.ts";
 import { schedule } from "../../src/passes/schedule.ts";
-import { toBf16 } from "./random.ts";
 
 /** The plan of `graph`. Throws where it has a race. */
 export function planFor(graph: Graph, threads = 2, name: TargetName = "cpu"): Plan {
@@ -26,23 +26,6 @@ export function planFor(graph: Graph, threads = 2, name: TargetName = "cpu"): Pl
   const races = findRaces(plan);
   if (races.length > 0) throw new Error(races.map(({ message }) => message).join("\n"));
   return plan;
-}
-
-function bitsOf(value: number): number {
-  return new Uint32Array(Float32Array.of(toBf16(value)).buffer)[0] >>> 16;
-}
-
-function numberOf(bits: number): number {
-  return new Float32Array(Uint32Array.of(bits << 16).buffer)[0];
-}
-
-function encode({ data }: NDArray, dtype: DType): TensorView {
-  if (dtype === "bf16") return Uint16Array.from(data, bitsOf);
-  return dtype === "i32" ? Int32Array.from(data) : Float32Array.from(data);
-}
-
-function decode(view: TensorView, dtype: DType): Float64Array {
-  return Float64Array.from(view, (value) => (dtype === "bf16" ? numberOf(value) : value));
 }
 
 /**
@@ -67,7 +50,7 @@ export async function runCompiled(
     await program.load();
     for (const { value } of graph.params) {
       sharesOf(arrays.get(value.name) as NDArray, value.type, graph.mesh).forEach((share, rank) => {
-        program.write(value.name, encode(share, value.type.dtype), rank);
+        program.write(value.name, encode(share.data, value.type.dtype), rank);
       });
     }
     await program.step();

@@ -1,6 +1,7 @@
 /** @file Reproducible random numbers and arrays for tests. */
 import { type NDArray, product } from "../../src/ir/array.ts";
-import type { DType, TensorType } from "../../src/ir/type.ts";
+import type { TensorType } from "../../src/ir/type.ts";
+import { rounded } from "../../src/launch/elements.ts";
 
 /** Numbers in [0, 1) from a 32-bit seed (mulberry32). */
 export function random(seed: number): () => number {
@@ -54,18 +55,6 @@ function draw(fill: Fill, next: () => number, column: number, width: number): nu
     case "positions":
       return column % Math.ceil(width / 2);
   }
-}
-
-/** Rounds to bf16, to nearest even. */
-export function toBf16(value: number): number {
-  const bits = new Uint32Array(Float32Array.of(value).buffer);
-  bits[0] = (bits[0] + 0x7fff + ((bits[0] >>> 16) & 1)) & 0xffff0000;
-  return new Float32Array(bits.buffer)[0];
-}
-
-/** Rounds to the numbers that `dtype` has. */
-export function rounded(value: number, dtype: DType): number {
-  return dtype === "bf16" ? toBf16(value) : dtype === "f32" ? Math.fround(value) : Math.trunc(value);
 }
 
 /** An array for a value of `type`; a family's has its members first. */

@@ -6,8 +6,9 @@ import { interpret } from "../../src/ir/interpret.ts";
 import { type OpName, recordOf } from "../../src/ir/ops/index.ts";
 import { tileType } from "../../src/ir/ops/region.ts";
 import { type Mesh, memberOf, parseType, type TensorType } from "../../src/ir/type.ts";
+import { rounded } from "../../src/launch/elements.ts";
 import type { Sample } from "../ops/samples.ts";
-import { filled, rounded } from "./random.ts";
+import { filled } from "./random.ts";
 
 export interface Prepared {
   readonly op: OpName;
