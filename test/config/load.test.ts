@@ -53,6 +53,7 @@ describe("a good file", () => {
       text_field: "text",
       output_dir: join(folder, "runs/first"),
       target: "cpu",
+      ops: [],
       passes: [],
       precision: "fp32",
       sequence_length: 4096,
