@@ -109,7 +109,8 @@ export async function buildProgram(
     await writeSources(sources, temporary);
     const units = sources.filter(({ path }) => isUnit(path)).map((source) => unitOf(source, temporary));
     const objects = await compileAll(toolchain, units, report, undefined, target);
-    await link(toolchain, target, join(temporary, "train"), [...main, ...objects, runtime, ...mpiFlags]);
+    const linked = [...main, ...objects, runtime, ...mpiFlags];
+    await link(toolchain, target, join(temporary, "train"), linked).catch(unlinked(own));
     // -Bsymbolic: the program's own runtime, not the one of the addon that loads it.
     const shared = ["-shared", "-Wl,-Bsymbolic", ...objects, runtime];
     await link(toolchain, target, join(temporary, "program.so"), shared);
@@ -285,6 +286,20 @@ async function link(
 ): Promise<void> {
   const flags = [...toolchain.extraFlags, ...target.linkFlags, ...toolchain.extraLinkFlags];
   await run(basename(product), toolchain.compiler, ["-o", product, ...inputs, ...flags]);
+}
+
+/** Throws what the linker said of a program with kernels of the user's own as theirs to mend: ours are always there. */
+function unlinked(sources: readonly Source[]): (error: unknown) => never {
+  return (error) => {
+    const [first] = sources;
+    if (!(error instanceof BuildError) || !first?.includes) throw error;
+    throw new UserError("the program with this kernel can't be linked", {
+      location: first.includes.file,
+      frame: error.output.trimEnd(),
+      remedy:
+        "Libraries that a kernel needs go into LDFLAGS, and functions of a header that several files include are inline.",
+    });
+  };
 }
 
 /** Runs a tool and returns what it wrote to standard error. */

@@ -110,6 +110,12 @@ describe("train", () => {
     expect(loss).toBeLessThan(1e-6);
     expect(gradient).toBeLessThan(1e-5);
   });
+  test("put in by a pass, whose file makes the op known", async () => {
+    const passes = [{ file: join(example, "use-squared-relu.ts"), after: "precision" }];
+    const { loss, gradient } = distance(await step("ours", { passes }), await step("own"));
+    expect(loss).toBe(0);
+    expect(gradient).toBe(0);
+  });
   test("in bf16 within its rounding", async () => {
     const { loss, gradient } = distance(await step("own", { precision: "bf16" }), await step("own"));
     expect(loss).toBeLessThan(1e-3);
@@ -168,6 +174,22 @@ describe("in a build", () => {
         "    void other_parameters(ithaca::Tensor<const float> x, ithaca::Tensor<float> result)\n",
     );
     expect(said).not.toContain(".tmp/");
+  });
+
+  test("a kernel that lacks a function is the user's to mend", async () => {
+    const folder = copied("unlinked", (text, file) =>
+      file.endsWith(".cc")
+        ? text
+            .replace("\ntemplate", "\nfloat elsewhere(float);\ntemplate")
+            .replace("= value", "= elsewhere(value)")
+        : text,
+    );
+    const said = await refusalOf(() => build("unlinked"));
+    expect(said.split("\n")[0]).toBe(
+      `${join(folder, "unlinked.cc")}: the program with this kernel can't be linked`,
+    );
+    expect(said).toContain("undefined reference to `elsewhere(float)'");
+    expect(said).toContain("go into LDFLAGS");
   });
 
   test("a missing kernel is named with what to add", async () => {

@@ -9,8 +9,9 @@
 // asks for any, and on a GPU a `cudaStream_t stream` that everything must be started on, with nothing waited for.
 // Elements are float, ithaca::bf16 or std::int32_t, as in the graph: a template serves all, overloads serve some.
 //
-// On the CPU a kernel may use omp_get_max_threads() threads. It allocates nothing, keeps nothing, and gives the same
-// result every time: backward may run it again.
+// On the CPU a kernel may use omp_get_max_threads() threads. It writes all elements of its results, allocates nothing,
+// keeps nothing, and gives the same result every time: backward may run it again. What it can't work with it says by
+// ithaca::fail("..."), outside of parallel loops.
 #pragma once
 
 #include <array>
