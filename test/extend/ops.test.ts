@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
+import { runCommandLine } from "../../src/cli/run.ts";
 import { loadOps } from "../../src/extend/ops.ts";
 import { loadPasses } from "../../src/extend/passes.ts";
 import { lowerDefinition } from "../../src/frontend/index.ts";
@@ -173,6 +174,61 @@ describe("--check names", () => {
     const evaluated = "([x]) => [array(x.sizes, x.data.map((value) => value * x.data[x.data.length - 1]))]";
     loadOps(written(recordText("wrong_rule", { eval: evaluated, gradient: "null" })));
     expect(complaintAbout("wrong_rule", "shard; ulysses")).toMatch(/run by 2 ranks, loss_sum .*\n.*%y/);
+  });
+});
+
+describe("ithaca opt", () => {
+  const run = async (...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> => {
+    const written: Record<"stdout" | "stderr", string> = { stdout: "", stderr: "" };
+    for (const stream of ["stdout", "stderr"] as const) {
+      vi.spyOn(process[stream], "write").mockImplementation((text) => {
+        written[stream] += text;
+        return true;
+      });
+    }
+    const code = await runCommandLine(["opt", ...args]);
+    vi.restoreAllMocks();
+    return { code, ...written };
+  };
+  const graph = (op: string): string => {
+    const file = join(scratch, `${op}.ir`);
+    const text = `graph g {
+  param %x init=ones                                             : f32[2, 3]
+  input %labels                                                  : i32[2]
+  %y = ${op} %x                                                  : f32[2, 3]
+  %loss_sum, %loss_count, %lse = cross_entropy %y, %labels       : f32[], i32[], f32[2]
+  return loss_sum = %loss_sum
+  return loss_count = %loss_count
+}
+`;
+    writeFileSync(file, text);
+    return file;
+  };
+
+  test("reads a graph with an op that a loaded file has, and says how where none is loaded", async () => {
+    const file = graph("opt_loaded");
+    const without = await run(file, "--passes", "simplify");
+    expect(without.code).toBe(1);
+    expect(without.stderr).toContain('there is no op "opt_loaded"');
+    expect(without.stderr).toContain("--load FILE.ts adds those of a file");
+    const op = written(recordText("opt_loaded"));
+    const { code, stdout } = await run(file, "--load", op, "--passes", "differentiate", "--check");
+    expect(code).toBe(0);
+    expect(stdout).toContain("%y = opt_loaded %x");
+  });
+  test("says of a pass that fails on it where to look, and how to run it again", async () => {
+    const op = written(
+      recordText("opt_wrong", { gradient: "({ grads: [dy] }) => [ops.scale(dy, { by: 3 })]" }),
+    );
+    const { code, stderr } = await run(
+      ...[graph("opt_wrong"), "--load", op, "--passes", "differentiate", "--check"],
+    );
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/The graph has ops of your own, from .*my-op.ts: see first that they hold/);
+    expect(stderr).not.toContain("fault of Ithaca");
+    expect(stderr).toMatch(
+      /ithaca opt .*before-differentiate.ir --load .*my-op.ts --passes differentiate --check/,
+    );
   });
 });
 

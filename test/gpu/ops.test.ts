@@ -7,10 +7,8 @@ import { describeKernels } from "../support/kernel-agreement.ts";
 
 describeKernels("cuda", kernels);
 
-test.each(["../extend/fixtures/center.ts", "../../examples/custom-op/squared_relu.ts"])(
-  "%s",
-  async (file) => {
-    const findings = await checkOps(fileURLToPath(new URL(file, import.meta.url)), "cuda");
-    expect(findings.filter(({ wrong }) => wrong !== null)).toEqual([]);
-  },
-);
+test("ops of one's own", async () => {
+  const file = fileURLToPath(new URL("../extend/fixtures/center.ts", import.meta.url));
+  const findings = await checkOps(file, "cuda");
+  expect(findings.filter(({ wrong }) => wrong !== null)).toEqual([]);
+});
