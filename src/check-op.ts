@@ -50,11 +50,14 @@ interface Use {
 const SEED = 11;
 /** Of float64, relative to the largest number of a result. */
 const ROUNDING = 1e-9;
-/** Of kernels: sums of some hundred terms in f32; half a unit in the last place of bf16, and as much for values inside. */
+/** Of kernels: sums of some hundred terms in f32; in bf16 half a unit in the last place, and as much for values inside. */
 const KERNEL_ROUNDING = { f32: 2e-5, bf16: 2 ** -7 } as const;
 const THREADS = 2;
 
-/** Checks every op for which the file has kernels; these run once all else holds. Throws a UserError where there are none, or no samples. */
+/**
+ * Checks every op for which the file has kernels; these run once all else holds. Throws a UserError where there are none, or
+ * no samples.
+ */
 export async function checkOps(
   file: string,
   target: TargetName,
@@ -77,7 +80,7 @@ export async function checkOps(
     const own = uses.filter(
       ({ sample }) => dtype === "f32" || sample.types.some((type) => /^f\b/.test(type)),
     );
-    findings.push(...(await kernelsOf(own, dtype, target, report, on)));
+    if (own.length > 0) findings.push(...(await kernelsOf(own, dtype, target, report, on)));
   }
   return findings;
 }
@@ -200,7 +203,7 @@ function firstDifference(
   return null;
 }
 
-/** The kernels on inputs, and again between copies: a result may then be written over an operand, or where NaN was before. */
+/** The kernels on inputs, and between copies: a result may then be written over an operand, or where NaN was before. */
 async function kernelsOf(
   uses: readonly Use[],
   dtype: "f32" | "bf16",
@@ -255,7 +258,7 @@ async function kernelsOf(
 
 const copied = (value: Value): Value => (isFloat(value.type) ? ops.scale(value, { by: 1 }) : value);
 
-/** Compiles a graph for one rank and runs it once, on the CPU with NaN in all bytes that nothing has been written to. */
+/** Compiles a graph for one rank and runs it once, on the CPU with NaN in bytes that nothing has been written to. */
 async function run(
   graph: Graph,
   arrays: ReadonlyMap<string, NDArray>,

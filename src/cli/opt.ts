@@ -57,7 +57,10 @@ export function optCommand(): Command {
     });
 }
 
-/** The passes of the user's files; their ops are known from then on. What reads TypeScript takes half a second to load, so only where there are any. */
+/**
+ * The passes of the user's files; their ops are known from then on. What reads TypeScript takes half a second to load, so
+ * only where there are any.
+ */
 async function loaded(files: readonly string[]): Promise<KnownPass[]> {
   if (files.length === 0) return [];
   const { loadPasses } = await import("../extend/passes.ts");

@@ -2,8 +2,9 @@
  * @file Kernels of ops that are not ours: where they are, and how generated code calls them.
  *
  * A kernel is a function in a file of the user's. A generated file includes that file and holds a function for each
- * combination of element types that the program needs: the compiler sees definition and call together, so that templates
- * are made for what is called, and a kernel with other parameters is an error in its own file. What a kernel is called with is described in ithaca/kernel.h.
+ * combination of element types that the program needs. So the compiler sees definition and call together: templates are
+ * made for what is called, and a kernel with other parameters is an error in its own file (decision 8). What a kernel is
+ * called with stands in ithaca/kernel.h.
  */
 import { basename } from "node:path";
 import { UserError } from "../ir/error.ts";
@@ -27,6 +28,8 @@ export interface KernelUse<A = Attrs> {
 
 /** Where the kernels of an op are. */
 export interface AddedKernel {
+  /** The file that says so. */
+  readonly declaredIn: string;
   readonly record: OpDefinition;
   /** Paths of the files, absolute; absent where the op has no kernel for the target. */
   readonly files: Readonly<Partial<Record<TargetName, string>>>;
@@ -36,8 +39,9 @@ export interface AddedKernel {
 
 const kernels = new Map<string, AddedKernel>();
 
-/** Makes kernels known, in place of those that the same ops had. */
-export function addKernels(list: readonly AddedKernel[]): void {
+/** Makes the kernels of a file known, in place of those that it named before. */
+export function addKernels(list: readonly AddedKernel[], declaredIn: string): void {
+  for (const [op, own] of kernels) if (own.declaredIn === declaredIn) kernels.delete(op);
   for (const kernel of list) kernels.set(kernel.record.name, kernel);
 }
 

@@ -5,7 +5,7 @@ import type { OpDefinition, Widened } from "../ir/op.ts";
 
 /** A use of an op on which `ithaca check-op` holds record and kernels together. */
 export interface OpSample<A = Attrs> {
-  /** Types of the operands, such as "f[2, 6, 8]": `f` stands for f32 and for bf16. Even sizes can be shared by two ranks. */
+  /** Types of the operands, such as "f[2, 6, 8]": `f` is f32 and bf16 in turn. Two ranks can share even sizes. */
   readonly types: readonly string[];
   readonly attrs?: Partial<A>;
 }

@@ -1,4 +1,4 @@
-/** @file `defineOp` as a file of the user's gets it: errors in the record name its line, and definitions may call the op. */
+/** @file `defineOp` for files of the user's: bugs in the record are told with their line, and definitions may call the op. */
 import { defineOp as define, type Op } from "../ir/define-op.ts";
 import { UserError } from "../ir/error.ts";
 import type { Attrs } from "../ir/graph.ts";

@@ -13,7 +13,7 @@ export interface OpFile {
   readonly ops: ReadonlyMap<string, OpDefinition>;
 }
 
-/** Loads a file with ops, which are known from then on. Throws a UserError where it exports none, or one that can't be used. */
+/** Loads a file with ops, known from then on. Throws a UserError where it exports none, or one that can't be used. */
 export function loadOps(file: string, askedBy?: string): OpFile {
   const ops = opsAmong(loadModule(file, askedBy));
   if (ops.size > 0) return { path: resolve(file), ops };

@@ -34,7 +34,7 @@ export function registerOps(exports: Exports, path: string, file: string): void 
   for (const record of records) requireUsable(record, file);
   const added = kernelsAmong(exports).map((kernel) => found(kernel, path, file));
   addOps(records, path);
-  addKernels(added);
+  addKernels(added, path);
 }
 
 function found({ record, options }: DefinedKernel, path: string, file: string): AddedKernel {
@@ -59,7 +59,7 @@ function found({ record, options }: DefinedKernel, path: string, file: string): 
     }
     files[target] = kernel;
   }
-  return { record, files, ...(workspaceBytes && { workspaceBytes }) };
+  return { declaredIn: path, record, files, ...(workspaceBytes && { workspaceBytes }) };
 }
 
 const CPP_WORDS = new Set(

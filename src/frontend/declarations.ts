@@ -1,4 +1,4 @@
-/** @file Ops as a definition sees them, from their records: src/nn/ops.ts, and what stands for a file with ops of the user's. */
+/** @file Ops as a definition sees them, made from records: src/nn/ops.ts, and in place of a file with ops of the user's. */
 import type { OpDefinition } from "../ir/op.ts";
 import { attributesOf, isForModels, modelOps, resultsOf } from "./intrinsics.ts";
 

@@ -1,4 +1,4 @@
-/** @file Ops of one's own: what the compiler does with them is derived from their records, and what can't be used is refused. */
+/** @file Ops of one's own: what follows from their records, and what is refused. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
