@@ -14,7 +14,7 @@ export function toBf16(value: number): number {
 
 /** The number as an element of that type holds it. */
 export function rounded(value: number, dtype: DType): number {
-  if (dtype === "i32") return value;
+  if (dtype === "i32") return Math.trunc(value);
   return dtype === "f32" ? Math.fround(value) : toBf16(value);
 }
 
