@@ -3,7 +3,7 @@
  *
  * A kernel is a function in a file of the user's. A generated file includes that file and holds a function for each
  * combination of element types that the program needs. So the compiler sees definition and call together: templates are
- * made for what is called, and a kernel with other parameters is an error in its own file (decision 8). What a kernel is
+ * made for what is called, and a kernel with other parameters is an error in its own file (decision 10). What a kernel is
  * called with stands in ithaca/kernel.h.
  */
 import { basename } from "node:path";
