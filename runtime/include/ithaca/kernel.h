@@ -6,8 +6,9 @@
 //
 // It takes the operands in the order of the record, then the results, then the attributes: numbers as double, truth as
 // bool, words as const char*, lists of numbers as std::span<const double>, each as it stands in the graph: a size among
-// them is that of the whole, not of this rank's share. Behind them come `void* workspace` if the kernel asks for any, and on a GPU a `cudaStream_t stream` that everything must be started on, with nothing waited for.
-// Elements are float, ithaca::bf16 or std::int32_t, as in the graph: a template serves all, overloads serve some.
+// them is that of the whole, not of this rank's share. Behind them come `void* workspace` if the kernel asks for any, and
+// on a GPU a `cudaStream_t stream` that everything must be started on, with nothing waited for. Elements are float,
+// ithaca::bf16 or std::int32_t, as in the graph: a template serves all, overloads serve some.
 //
 // On the CPU a kernel may use omp_get_max_threads() threads. It writes all elements of its results, allocates nothing,
 // keeps nothing, and gives the same result every time: backward may run it again. What it can't work with it says by
