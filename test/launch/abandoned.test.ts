@@ -4,7 +4,6 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, expect, test, vi } from "vitest";
 import { hasOnlyDeadChildren } from "../../src/launch/abandoned.ts";
 import { runBinary } from "../../src/launch/run-binary.ts";
@@ -16,19 +15,15 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** Starts a child that ends, and becomes a program that never asks for it. */
-const abandons = "sh -c 'exit 7' & exec sleep 600";
+/** Starts a child that ends, and becomes a program that never asks for it; before that, the shell would. */
+const abandons = "sh -c 'sleep 1; exit 7' & exec sleep 600";
 
 test("only a process whose children have all ended unnoticed is abandoned", async () => {
   const alone = spawn("sleep", ["600"]);
   const busy = spawn("bash", ["-c", "sleep 600 & wait"]);
   const abandoned = spawn("bash", ["-c", abandons]);
-  await sleep(500);
-  expect([alone, busy, abandoned].map(({ pid }) => hasOnlyDeadChildren(pid as number))).toEqual([
-    false,
-    false,
-    true,
-  ]);
+  await vi.waitFor(() => expect(hasOnlyDeadChildren(abandoned.pid as number)).toBe(true), 20_000);
+  expect([alone, busy].map(({ pid }) => hasOnlyDeadChildren(pid as number))).toEqual([false, false]);
   for (const process of [alone, busy, abandoned]) process.kill("SIGKILL");
 });
 
