@@ -31,6 +31,8 @@ export interface Row {
 /** What was found. */
 export interface Result extends Row {
   readonly tokens: number;
+  /** The input of one layer in so many is kept. */
+  readonly checkpoint_every: number;
   readonly limited_by: string;
   readonly device_peak_bytes: number;
   readonly host_peak_bytes: number;
@@ -53,6 +55,7 @@ const baseline = (sequence: number, data: number): string[] => [
   `parallel.zero_stage=${sequence * data > 1 ? 3 : 0}`,
   "memory.optimizer_offload=host",
   "memory.activation_checkpointing=layer",
+  "memory.checkpoint_every=1",
   "memory.activation_offload=off",
   "memory.tiled_loss=off",
   "memory.tiled_mlp=off",
@@ -62,6 +65,7 @@ const baseline = (sequence: number, data: number): string[] => [
 const tiledLoss = "memory.tiled_loss=auto";
 const tiledMlp = "memory.tiled_mlp=64";
 const offload = "memory.activation_offload=host";
+const fewerCheckpoints = "memory.checkpoint_every=auto";
 const parameterOffload = "memory.parameter_offload=host";
 
 /** Tiles of all that works token by token, and attention in as many groups of heads as leave each rank whole ones. */
@@ -116,7 +120,11 @@ function scale(): Row[] {
     model,
     machine,
     gpus,
-    settings: [...baseline(gpus, 1), tiledLoss, tiledMlp, offload, parameterOffload, ...beyond(model, gpus)],
+    settings: [
+      ...baseline(gpus, 1),
+      ...[tiledLoss, tiledMlp, offload, fewerCheckpoints, parameterOffload],
+      ...beyond(model, gpus),
+    ],
     published,
   }));
 }
@@ -145,6 +153,7 @@ export async function resultOf(row: Row): Promise<Result> {
   return {
     ...row,
     tokens: found.sequence,
+    checkpoint_every: made.planned.trials.at(-1)?.checkpointEvery ?? 1,
     limited_by: found.limitedBy,
     device_peak_bytes: made.device.peakBytes,
     host_peak_bytes: made.host.peakBytes,
@@ -160,11 +169,13 @@ function short(tokens: number): string {
 }
 
 function table(results: readonly Result[]): string {
+  const isSparse = results.some((own) => own.checkpoint_every > 1);
   const lines = results.map((own) =>
     [
       own.name,
       `**${short(own.tokens)}**`,
       own.published === null ? "-" : short(own.published),
+      ...(isSparse ? [own.checkpoint_every === 1 ? "1 layer" : `${own.checkpoint_every} layers`] : []),
       own.limited_by,
       printBytes(own.device_peak_bytes),
       printBytes(own.host_peak_bytes),
@@ -172,9 +183,11 @@ function table(results: readonly Result[]): string {
       own.model_tflops_per_gpu.toFixed(0),
     ].join(" | "),
   );
+  const columns = ["planned tokens", "ALST", ...(isSparse ? ["checkpoint every"] : [])];
+  const heads = [...columns, "limited by", "device", "host, a rank", "step", "TFLOP/s a GPU"];
   return [
-    "| | planned tokens | ALST | limited by | device | host, a rank | step | TFLOP/s a GPU |",
-    "|---|---|---|---|---|---|---|---|",
+    `| | ${heads.join(" | ")} |`,
+    `|---|${heads.map(() => "---|").join("")}`,
     ...lines.map((line) => `| ${line} |`),
   ].join("\n");
 }
@@ -223,7 +236,8 @@ The baseline is longer than the paper's because its logits are bf16, with sums i
 
 ## Machines and models
 
-With all of it, and weights and gradients in host memory too. One GPU may have its node's whole host memory, as the paper's did.
+With all of it, and weights and gradients in host memory too; where host memory would be the limit, the planner keeps the input of
+every k-th layer only and computes those between again. One GPU may have its node's whole host memory, as the paper's did.
 
 ${table(results.filter((own) => own.table === "scale"))}
 

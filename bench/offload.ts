@@ -1,10 +1,11 @@
 /**
- * @file Times a step with offload beside one without, at equal recompute: what copies to and from host memory cost.
+ * @file Times a step with offload beside one without, at equal recompute: what copies to and from host memory cost, and with
+ * `--spill FOLDER` those to and from a file there, which then takes half of what host memory would.
  *
- *     npx tsx bench/offload.ts [--sequence 2048] [--precision bf16] [--policy layer,attention] [--steps 5] [--json]
+ *     npx tsx bench/offload.ts [--sequence 2048] [--precision bf16] [--policy layer,attention] [--steps 5] [--spill FOLDER] [--json]
  *
- * Both programs are loaded by this process and stepped in turn, each going first every second time, so a machine that is
- * slow for a while is slow for both. Their weights and tokens are the same, and so must be the bits of every loss.
+ * The programs are loaded by this process and stepped in turn, each going first as often as the others, so a machine that is
+ * slow for a while is slow for all. Their weights and tokens are the same, and so must be the bits of every loss.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -28,11 +29,18 @@ interface Setting {
   readonly precision: string;
   readonly policy: string;
   readonly threads: number;
+  /** The folder of files; undefined: nothing is spilled. */
+  readonly spill: string | undefined;
 }
 
-async function programOf(setting: Setting, offload: "off" | "host"): Promise<Program> {
-  const { folder, sequence, precision, policy, threads } = setting;
-  const output = join(folder, `${policy}-${offload}-${precision}-${sequence}`);
+/** With `hostLimit`, what host memory has no room for is spilled. */
+async function programOf(
+  setting: Setting,
+  offload: "off" | "host",
+  hostLimit: number | null = null,
+): Promise<Program> {
+  const { folder, sequence, precision, policy, threads, spill } = setting;
+  const output = join(folder, `${policy}-${offload}-${hostLimit ?? "all"}-${precision}-${sequence}`);
   const values = {
     ...{ model: join(folder, "model"), data: join(folder, "tokens.bin"), output_dir: output },
     ...{
@@ -45,9 +53,14 @@ async function programOf(setting: Setting, offload: "off" | "host"): Promise<Pro
     },
     memory: { activation_checkpointing: policy, activation_offload: offload },
   };
-  const { sources } = await compileConfig(parseConfig(JSON.stringify(values), join(folder, "config.yaml")));
+  const { memory, ...rest } = parseConfig(JSON.stringify(values), join(folder, "config.yaml"));
+  const limits = hostLimit === null ? {} : { host_limit: hostLimit, host_spill: spill ?? null };
+  const { sources } = await compileConfig({ ...rest, memory: { ...memory, ...limits } });
   const built = await buildProgram(sources, join(output, "build"), "cpu", console.error);
-  const program = await openProgram(built.program, { threads });
+  const program = await openProgram(built.program, {
+    threads,
+    ...(spill !== undefined && { hostSpill: spill }),
+  });
   await program.load({ seed: 1 });
   const fill = (name: string, of: (index: number) => number) => {
     const view = program.view(name);
@@ -77,18 +90,20 @@ function median(values: readonly number[]): number {
 }
 
 async function race(setting: Setting, warmup: number, steps: number) {
-  const programs = [await programOf(setting, "off"), await programOf(setting, "host")] as const;
-  const seconds: [number[], number[]] = [[], []];
+  const [off, host] = [await programOf(setting, "off"), await programOf(setting, "host")];
+  const file = setting.spill === undefined ? null : await programOf(setting, "host", host.hostBytes / 2);
+  const programs = file ? [off, host, file] : [off, host];
+  const seconds: number[][] = programs.map(() => []);
   for (let step = 1; step <= warmup + steps; step++) {
     const losses: number[] = [];
-    for (const side of step % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)) {
+    for (let turn = 0; turn < programs.length; turn++) {
+      const side = (step + turn) % programs.length;
       const own = await stepOnce(programs[side], step);
       losses[side] = own.loss;
       if (step > warmup) seconds[side].push(own.seconds);
     }
-    if (losses[0] !== losses[1]) throw new Error(`step ${step}: the losses are ${losses.join(" and ")}`);
+    if (new Set(losses).size > 1) throw new Error(`step ${step}: the losses are ${losses.join(" and ")}`);
   }
-  const [off, host] = programs;
   const row = {
     policy: setting.policy,
     precision: setting.precision,
@@ -99,6 +114,12 @@ async function race(setting: Setting, warmup: number, steps: number) {
     off_device_bytes: off.deviceBytes,
     host_device_bytes: host.deviceBytes,
     host_bytes: host.hostBytes,
+    file: file && {
+      seconds: median(seconds[2]),
+      ratio: median(seconds[2]) / median(seconds[0]),
+      host_bytes: file.hostBytes,
+      file_bytes: file.fileBytes,
+    },
   };
   for (const program of programs) program.close();
   return row;
@@ -113,6 +134,7 @@ async function main(): Promise<void> {
       steps: { type: "string", default: "5" },
       warmup: { type: "string", default: "1" },
       threads: { type: "string", default: String(availableParallelism()) },
+      spill: { type: "string" },
       json: { type: "boolean", default: false },
     },
   });
@@ -125,7 +147,9 @@ async function main(): Promise<void> {
     if (!values.json)
       console.log("policy     precision  tokens   off s  host s  ratio  device MB off  on host  host MB");
     for (const policy of values.policy.split(",")) {
-      const setting = { folder, policy, sequence: Number(values.sequence), threads: Number(values.threads) };
+      const { spill } = values;
+      const [sequence, threads] = [Number(values.sequence), Number(values.threads)];
+      const setting = { folder, policy, sequence, threads, spill };
       const row = await race(
         { ...setting, precision: values.precision },
         Number(values.warmup),
@@ -137,6 +161,11 @@ async function main(): Promise<void> {
         console.log(
           `${policy.padEnd(11)}${row.precision.padEnd(9)}${String(row.sequence_length).padStart(8)}${row.off_s.toFixed(3).padStart(8)}${row.host_s.toFixed(3).padStart(8)}${row.ratio.toFixed(3).padStart(7)}${megabytes(row.off_device_bytes, 15)}${megabytes(row.host_device_bytes, 9)}${megabytes(row.host_bytes, 9)}`,
         );
+      if (values.json || !row.file) continue;
+      const { seconds, ratio, host_bytes, file_bytes } = row.file;
+      console.log(
+        `  with a file ${seconds.toFixed(3)} s, ratio ${ratio.toFixed(3)}, host MB${megabytes(host_bytes, 5)}, file MB${megabytes(file_bytes, 5)}`,
+      );
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });

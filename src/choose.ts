@@ -250,13 +250,13 @@ function withFewer(
   const { device_limit: device, host_limit: host } = config.memory;
   const { trial } = found;
   if (every !== "auto" || policy.checkpointing === "off" || !trial) return found;
-  const bytes = offloadableBytes(graphBefore("offload", attempt(policy).stages));
+  const bytes = bytesBefore("offload", attempt(policy).stages);
   const over = (needed: number, limit: number | null) => Math.max(0, needed - (limit ?? needed));
   const missingOf = (needs: Needs) => over(needs.deviceBytes, device) + over(needs.hostBytes, host);
   // With everything away that can be, fewer checkpoints free nothing on the device, and larger groups take more of it.
   const isFull = (own: Attempt) =>
     over(own.trial?.deviceBytes ?? 0, device) > 0 &&
-    (own.trial?.offloadLayers ?? 0) >= offloadableBytes(graphBefore("offload", own.stages)).length;
+    (own.trial?.offloadLayers ?? 0) >= bytesBefore("offload", own.stages).length;
   if (bytes.length < 2 || isFull(found)) return found;
   const each = bytes.reduce((total, own) => total + own, 0) / bytes.length;
   // A group's inputs are on the device while it runs backward, and take of what is freed there.
@@ -304,7 +304,7 @@ function layersToOffload({ stages, trial }: Attempt, { memory }: Config): number
   if (offload !== "auto" || !trial || device === null) return null;
   const { offloadLayers: before, deviceBytes, hostBytes, checkpointing } = trial;
   if (checkpointing === "off" || hostBytes > (host ?? Number.POSITIVE_INFINITY)) return null;
-  return layersFor(deviceBytes - device, before, offloadableBytes(graphBefore("offload", stages)));
+  return layersFor(deviceBytes - device, before, bytesBefore("offload", stages));
 }
 
 /** How many layers' checkpoints must wait in the file for the plan to fit host memory; null where that can't help. */
@@ -312,12 +312,15 @@ function layersToSpill({ stages, trial }: Attempt, { memory }: Config): number |
   const { host_spill: spill, host_limit: host } = memory;
   if (spill === null || !trial || host === null || trial.checkpointing === "off") return null;
   const { spillLayers: before, hostBytes } = trial;
-  return layersFor(hostBytes - host, before, spillableBytes(graphBefore("spill", stages)));
+  return layersFor(hostBytes - host, before, bytesBefore("spill", stages));
 }
 
-/** The graph that a pass of the pipeline was given. */
-const graphBefore = (name: string, stages: readonly Stage[]): Graph =>
-  stages[stages.findIndex(({ pass }) => pass === name) - 1].graph;
+/** Bytes, layer by layer, that a pass could send away from the graph that it was given; none where it is turned off. */
+function bytesBefore(name: "offload" | "spill", stages: readonly Stage[]): number[] {
+  const at = stages.findIndex(({ pass }) => pass === name);
+  if (at < 1) return [];
+  return (name === "offload" ? offloadableBytes : spillableBytes)(stages[at - 1].graph);
+}
 
 /** How many layers, of `bytes` each, must go for `missing` bytes to be free; null where no more than before can. */
 function layersFor(missing: number, before: number, bytes: readonly number[]): number | null {

@@ -26,7 +26,7 @@ void compute(Rank& rank) {
 
 const LaneSpec kLanes[] = {{"compute", compute}};
 const StepSpec kSteps[] = {{"scale", "compute"}};
-const ProgramSpec kProgram = {kProgramAbi, "toy", "0", 4096, 0, 0, nullptr, 2, kTensors, 1, kLanes, 0, 1, kSteps, 1.0};
+const ProgramSpec kProgram = {kProgramAbi, "toy", "0", 4096, 0, 0, 0, nullptr, 2, kTensors, 1, kLanes, 0, 1, kSteps, 1.0};
 
 }  // namespace
 
@@ -48,7 +48,14 @@ function build(factor: number, ...more: { path: string; text: string }[]) {
 test("is stepped on what its inputs hold", async () => {
   const { program: path } = await build(2);
   const program = await openProgram(path, { threads: 2 });
-  expect(program).toMatchObject({ name: "toy", ranks: 1, deviceBytes: 4096, hostBytes: 0, modelFlops: 1 });
+  expect(program).toMatchObject({
+    name: "toy",
+    ranks: 1,
+    deviceBytes: 4096,
+    hostBytes: 0,
+    fileBytes: 0,
+    modelFlops: 1,
+  });
   expect(program.tensors).toEqual([
     expect.objectContaining({ name: "x", role: "input", dtype: "f32", shape: [4], times: 1 }),
     expect.objectContaining({ name: "y", role: "output", memory: "device", share: [4], axes: [""] }),

@@ -162,6 +162,14 @@ describe("the compiler", () => {
     expect(message).not.toMatch(/checkpoint_every/);
   });
 
+  test("is told what is missing where the pass that offloads is turned off", async () => {
+    const passes = [{ pass: "offload", enabled: false }];
+    const { last } = await plannedFor({ ...WHOLE, device_limit: "1MiB", host_limit: "1MiB" }, { passes });
+    expect(last.excess).toMatch(
+      /^a step needs \S+ MiB of device memory, \S+ MiB more than memory.device_limit/,
+    );
+  });
+
   test("refuses k where nothing is computed again", async () => {
     expect(await refusal({ activation_checkpointing: "off", checkpoint_every: 4 })).toBe(
       "memory.checkpoint_every: 4 keeps the input of one layer in 4, and with memory.activation_checkpointing: off every layer keeps everything | Set memory.activation_checkpointing to layer, attention or auto, or checkpoint_every to auto.",
