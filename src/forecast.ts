@@ -100,8 +100,9 @@ function countOf(
   const anatomy = anatomyOf(plan);
   const parts = projected(anatomy, settings);
   const isPlaced = parts === anatomy.parts && plan.deviceBytes > 0;
-  const kinds = plan.steps.map(({ node }) => node.op).filter((op) => recordOf(op).sends !== undefined);
-  const added = settings.zeroStage === 3 && settings.ranks > 1 ? ["all_gather", "reduce_scatter"] : [];
+  const collectives = plan.steps
+    .filter(({ node }) => recordOf(node.op).sends !== undefined)
+    .map(({ node }) => ({ op: node.op, axis: node.attrs.axis as string }));
   const arenaOf = (memory: Memory): number => {
     if (isPlaced) return arenaBytes(plan, memory);
     const { bytes } = peak({ buffers: parts, steps: plan.steps }, memory);
@@ -114,7 +115,7 @@ function countOf(
     deviceArena: arenaOf("device"),
     hostArena: arenaOf("host"),
     fileArena: arenaOf("file"),
-    allowances: isGpu ? allowancesFor([...kinds, ...added]) : [],
+    allowances: isGpu ? allowancesFor(collectives) : [],
     hostAllowances: isGpu ? [hostAllowance] : [],
   };
 }

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,8 +11,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <random>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "fibers.h"
@@ -32,6 +34,9 @@ struct Call {
   std::function<void()> run;
   cudaEvent_t event = nullptr;
   long turn = 0;  // of the event
+  std::function<void()> begin = {};  // of work that other processes have a part in
+  std::function<bool()> is_done = {};
+  std::string touches = "";
 };
 
 }  // namespace
@@ -55,11 +60,17 @@ constexpr std::size_t kPage = 4096;
 
 std::size_t pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
+struct Allocation {
+  std::size_t bytes;
+  int number;
+};
+
 struct Machine {
   std::mutex mutex;
   std::vector<std::unique_ptr<CUstream_st>> streams;
   std::vector<std::unique_ptr<CUevent_st>> events;
-  std::map<const std::byte*, std::size_t> allocations;
+  std::map<const std::byte*, Allocation> allocations;
+  int allocated = 0;
   std::mt19937 random;
   bool in_order = false;
   std::string failure;
@@ -69,44 +80,57 @@ struct Machine {
     const char* seed = std::getenv("ITHACA_SIMULATED_ORDER");
     in_order = seed && std::strcmp(seed, "issued") == 0;
     random.seed(seed && !in_order ? static_cast<unsigned>(std::atoi(seed)) : 1u);
-    if (const char* path = std::getenv("ITHACA_SIMULATED_LOG")) log = std::fopen(path, "w");
+    if (const char* path = std::getenv("ITHACA_SIMULATED_LOG")) {
+      const char* rank = std::getenv("RANK");
+      log = std::fopen((path + (rank ? "-" + std::string(rank) : "")).c_str(), "w");
+    }
   }
 
-  bool may_run(const CUstream_st& stream) const {
+  bool may_run(CUstream_st& stream) {
     if (stream.calls.empty()) return false;
-    const Call& next = stream.calls.front();
+    Call& next = stream.calls.front();
+    if (next.begin) std::exchange(next.begin, nullptr)();
+    if (next.is_done) return next.is_done();
     return next.kind != Call::wait || next.event->done >= next.turn;
   }
 
-  void run_one() {
+  // Whether there was one to run: not where the next ones need other processes.
+  bool run_one() {
     std::vector<CUstream_st*> ready;
+    bool needs_others = false;
     for (const auto& stream : streams) {
       if (stream && may_run(*stream)) ready.push_back(stream.get());
+      needs_others = needs_others || (stream && !stream->calls.empty() && stream->calls.front().is_done);
     }
     if (ready.empty()) {
-      failure = "every stream waits for another one";
-      return;
+      if (!needs_others) failure = "every stream waits for another one";
+      return false;
     }
     CUstream_st& stream = *ready[in_order ? 0 : random() % ready.size()];
     const Call call = std::move(stream.calls.front());
     stream.calls.pop_front();
     if (call.kind == Call::record) call.event->done = std::max(call.event->done, call.turn);
-    if (call.kind != Call::work || !failure.empty()) return;
+    if (call.kind != Call::work || !failure.empty()) return true;
     try {
       call.run();
     } catch (const std::exception& error) {
       failure = call.name + ": " + error.what();
     }
+    return true;
   }
 
-  cudaError_t drain(const CUstream_st* only) {
+  cudaError_t drain(const CUstream_st* only, bool waits = true) {
     const auto busy = [&] {
       for (const auto& stream : streams) {
         if (stream && (!only || stream.get() == only) && !stream->calls.empty()) return true;
       }
       return false;
     };
-    while (failure.empty() && busy()) run_one();
+    while (failure.empty() && busy()) {
+      if (run_one() || !failure.empty()) continue;
+      if (!waits) return cudaErrorNotReady;
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
     return failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
   }
 
@@ -116,10 +140,15 @@ struct Machine {
     if (log) {
       const char* kinds[] = {"run", "record", "wait"};
       const std::string what = call.event ? std::to_string(call.event->number) : call.name;
-      std::fprintf(log, "%d %s %s\n", stream->number, kinds[call.kind], what.c_str());
-      std::fflush(log);
+      note(stream, kinds[call.kind], what + call.touches);
     }
     stream->calls.push_back(std::move(call));
+  }
+
+  void note(cudaStream_t stream, const char* kind, const std::string& what) {
+    if (!log) return;
+    std::fprintf(log, "%d %s %s\n", stream->number, kind, what.c_str());
+    std::fflush(log);
   }
 };
 
@@ -159,7 +188,7 @@ void* allocate(std::size_t bytes) {
   mprotect(base, inner, PROT_READ | PROT_WRITE);
   std::memset(base, 0xff, inner);
   std::lock_guard lock(machine().mutex);
-  machine().allocations[base] = bytes;
+  machine().allocations[base] = {bytes, machine().allocated++};
   return base;
 }
 
@@ -169,7 +198,7 @@ cudaError_t release(void* pointer) {
   auto* base = static_cast<std::byte*>(pointer);
   const auto found = machine().allocations.find(base);
   if (found == machine().allocations.end()) return cudaErrorInvalidValue;
-  munmap(base - kPage, pages(found->second) + 2 * kPage);
+  munmap(base - kPage, pages(found->second.bytes) + 2 * kPage);
   machine().allocations.erase(found);
   return cudaSuccess;
 }
@@ -178,9 +207,41 @@ cudaError_t release(void* pointer) {
 
 namespace ithaca::cuda::device {
 
-void enqueue(cudaStream_t stream, std::string name, std::function<void()> work) {
-  const cudaError_t code = submit(stream, {Call::work, name, std::move(work)});
+namespace {
+
+// " r0+4096:64" for reading 64 bytes at 4096 of the first allocation; throws Error for bytes that are in none.
+std::string print(const char* what, const std::vector<Touch>& touches) {
+  std::string text;
+  for (const auto& [how, from, bytes] : touches) {
+    require_allocated(what, from, bytes);
+    std::lock_guard lock(machine().mutex);
+    const auto* at = static_cast<const std::byte*>(from);
+    for (const auto& [base, own] : machine().allocations) {
+      if (at < base || at + bytes > base + own.bytes) continue;
+      text += std::string(" ") + how + std::to_string(own.number) + "+" + std::to_string(at - base) + ":" + std::to_string(bytes);
+    }
+  }
+  return text;
+}
+
+void submit_or_throw(cudaStream_t stream, Call call) {
+  const std::string name = call.name;
+  const cudaError_t code = submit(stream, std::move(call));
   if (code != cudaSuccess) throw Error(name + ": " + cudaGetErrorString(code));
+}
+
+}  // namespace
+
+void enqueue(cudaStream_t stream, std::string name, const std::vector<Touch>& touches, std::function<void()> work) {
+  Call call{Call::work, std::move(name), std::move(work)};
+  call.touches = print(call.name.c_str(), touches);
+  submit_or_throw(stream, std::move(call));
+}
+
+void enqueue(cudaStream_t stream, std::string name, const std::vector<Touch>& touches, Shared work) {
+  Call call{Call::work, std::move(name), std::move(work.end), nullptr, 0, std::move(work.begin), std::move(work.is_done)};
+  call.touches = print(call.name.c_str(), touches);
+  submit_or_throw(stream, std::move(call));
 }
 
 namespace {
@@ -188,7 +249,7 @@ namespace {
 // Kernels wait in their stream like everything else.
 const bool kernels_wait = [] {
   shim::queue_launches([](void* stream, const char* name, std::function<void()> launch) {
-    enqueue(static_cast<cudaStream_t>(stream), name, std::move(launch));
+    enqueue(static_cast<cudaStream_t>(stream), name, {}, std::move(launch));
   });
   return true;
 }();
@@ -198,8 +259,8 @@ const bool kernels_wait = [] {
 void require_allocated(const char* what, const void* pointer, std::size_t bytes) {
   const auto* at = static_cast<const std::byte*>(pointer);
   std::lock_guard lock(machine().mutex);
-  for (const auto& [base, size] : machine().allocations) {
-    if (at >= base && at + bytes <= base + size) return;
+  for (const auto& [base, own] : machine().allocations) {
+    if (at >= base && at + bytes <= base + own.bytes) return;
   }
   throw Error(std::string(what) + " is given " + std::to_string(bytes) + " bytes that are not inside an arena");
 }
@@ -207,6 +268,17 @@ void require_allocated(const char* what, const void* pointer, std::size_t bytes)
 }  // namespace ithaca::cuda::device
 
 using ithaca::cuda::device::require_allocated;
+
+namespace {
+
+cudaError_t touching(cudaStream_t stream, const char* name, const std::vector<ithaca::cuda::device::Touch>& touches,
+                     std::function<void()> work) {
+  Call call{Call::work, name, std::move(work)};
+  call.touches = ithaca::cuda::device::print(name, touches);
+  return submit(stream, std::move(call));
+}
+
+}  // namespace
 
 const char* cudaGetErrorString(cudaError_t code) {
   if (code == cudaErrorLaunchFailure) return machine().failure.c_str();
@@ -248,13 +320,10 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  require_allocated("cudaMemcpyAsync", to, bytes);
-  require_allocated("cudaMemcpyAsync", from, bytes);
-  return submit(stream, {Call::work, "copy", [=] { std::memmove(to, from, bytes); }});
+  return touching(stream, "copy", {{'r', from, bytes}, {'w', to, bytes}}, [=] { std::memmove(to, from, bytes); });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
-  require_allocated("cudaMemsetAsync", to, bytes);
-  return submit(stream, {Call::work, "set", [=] { std::memset(to, value, bytes); }});
+  return touching(stream, "set", {{'w', to, bytes}}, [=] { std::memset(to, value, bytes); });
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t run, void* data) {
   return submit(stream, {Call::work, "host function", [=] { run(data); }});
@@ -273,10 +342,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   std::lock_guard lock(machine().mutex);
+  machine().note(stream, "sync", "");
   return machine().drain(stream);
 }
-// Everything is done by the time that somebody asks.
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+// Everything is done by the time that somebody asks, but for what needs other processes.
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  std::lock_guard lock(machine().mutex);
+  return machine().drain(stream, false);
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   return submit(stream, {Call::wait, "", {}, event});
 }
