@@ -187,7 +187,6 @@ export function page(results: readonly Result[]): string {
   const settings = {
     ranks: 8,
     zeroStage: 3,
-    optimizerOffload: true,
     parameterOffload: true,
     weightBytes: 2,
     accumulates: false,

@@ -9,7 +9,7 @@ import type { Config } from "./config/load.ts";
 import type { ConfigValues } from "./config/schema.ts";
 import { parameterCount } from "./ir/flops.ts";
 import { recordOf } from "./ir/ops/index.ts";
-import { arenaBytes, type Plan, peak } from "./ir/plan.ts";
+import { arenaBytes, type Plan, peak, type Step } from "./ir/plan.ts";
 import type { Memory } from "./ir/type.ts";
 import type { Rates } from "./passes/keep.ts";
 import { placeBest } from "./passes/placement.ts";
@@ -57,7 +57,6 @@ function withoutUnbuilt(config: Config): { config: Config; settings: Projection 
   const settings: Projection = {
     ranks: parallel.sequence * parallel.data,
     zeroStage: isUnbuilt("parallel.zero_stage") ? parallel.zero_stage : 0,
-    optimizerOffload: isUnbuilt("memory.optimizer_offload"),
     parameterOffload: isUnbuilt("memory.parameter_offload"),
     weightBytes: config.precision === "bf16" ? 2 : 4,
     accumulates: config.gradient_accumulation_steps > 1,
@@ -69,7 +68,6 @@ function withoutUnbuilt(config: Config): { config: Config; settings: Projection 
       parallel: { ...parallel, zero_stage: settings.zeroStage > 0 ? 0 : parallel.zero_stage },
       memory: {
         ...memory,
-        optimizer_offload: settings.optimizerOffload ? "off" : memory.optimizer_offload,
         parameter_offload: settings.parameterOffload ? "off" : memory.parameter_offload,
       },
     },
@@ -178,7 +176,12 @@ export async function forecast(asked: Config, machine: Machine | null): Promise<
   const steps = plan.steps.length;
   const { ranks } = settings;
   const rates = machine ?? cpuMachine(asked.threads, ranks);
-  const timeline = timelineOf(plan, rates);
+  // With ZeRO a rank updates its own part of the weights.
+  const isUpdate = ({ inputs, outputs }: Step): boolean =>
+    [...inputs, ...outputs].some(({ buffer }) => plan.buffers[buffer].kind === "optimizer");
+  const timeline = timelineOf(plan, rates, (step) =>
+    settings.zeroStage > 0 && isUpdate(step) ? 1 / ranks : 1,
+  );
   const loads = loadsOf(parameterCount(planned.graph), settings, rates);
   const { busy } = timeline;
   return {

@@ -13,7 +13,6 @@ export interface Unavailable {
 
 export const unavailable: readonly Unavailable[] = [
   wants("parallel.zero_stage", "ZeRO", "0", (c) => c.parallel.zero_stage !== 0),
-  wants("memory.optimizer_offload", "offload", "off", (c) => isOn(c.memory.optimizer_offload)),
   wants("memory.parameter_offload", "offload", "off", (c) => isOn(c.memory.parameter_offload)),
 ];
 

@@ -131,7 +131,11 @@ function eagerNodes({ nodes, exits, updates, mesh }: Order): boolean[] {
   }
   for (const exit of exits) uses.set(exit, Number.POSITIVE_INFINITY);
   const made = new Set(nodes.flatMap((node) => node.results));
+  // What goes to a state in host memory lies where the state came.
   const inPlace = new Set(updates.map(({ value }) => value));
+  for (const node of nodes) {
+    if (node.op === "offload" && inPlace.has(node.results[0])) inPlace.add(node.operands[0]);
+  }
   const bytes = ({ type }: Value) => localBytes(type, mesh);
   return nodes.map((node) => {
     const operands = [...new Set(node.operands)].filter((operand) => made.has(operand));
