@@ -91,7 +91,9 @@ export function orderNodes(region: Order): Node[] {
       if (done[at]) continue;
       const needed = before[at].filter((own) => !done[own]);
       if (needed.length > 0) {
-        stack.push(at, ...needed.reverse());
+        // What is lazy runs last of them, and not yet where something eager comes in between.
+        const busy = needed.filter((own) => !lazy[own]);
+        stack.push(at, ...(busy.length > 0 ? busy : needed).reverse());
         continue;
       }
       done[at] = true;

@@ -15,11 +15,12 @@ const scratch = mkdtempSync(join(tmpdir(), "ithaca-calls-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 afterEach(() => vi.unstubAllEnvs());
 
+const offloads = { activation_offload: "host", optimizer_offload: "host" };
 const everything = {
   max_steps: 1,
   sequence_length: 24,
   gradient_accumulation_steps: 2,
-  memory: { tiled_loss: 3, activation_checkpointing: "layer", activation_offload: "host" },
+  memory: { tiled_loss: 3, activation_checkpointing: "layer", ...offloads },
 };
 
 /** A line of the simulated device's log. */

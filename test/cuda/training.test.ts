@@ -16,10 +16,11 @@ const spilled = {
   memory: { activation_checkpointing: "layer", activation_offload: "host", host_spill: scratch },
   host_limit: 3 * 4608,
 };
+const offloads = { activation_offload: "host", optimizer_offload: "host" };
 const everything = {
   parallel: { sequence: 2 },
   gradient_accumulation_steps: 2,
-  memory: { tiled_loss: 3, activation_checkpointing: "layer", activation_offload: "host" },
+  memory: { tiled_loss: 3, activation_checkpointing: "layer", ...offloads },
 };
 
 describe("on a simulated device", () => {
