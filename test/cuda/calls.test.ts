@@ -184,7 +184,7 @@ async function logged(settings: Settings, ranks: number) {
   return { plan: compiled.plan as Plan, logs };
 }
 
-test("one rank", async () => {
+test("one rank", { timeout: 120_000 }, async () => {
   const { plan, logs } = await logged({}, 1);
   expect(expectPlan(logs[0], plan).size).toBe(0);
 });
@@ -199,4 +199,32 @@ test("every rank of two replicas by NCCL, and the bytes of its collectives", {
     // Of a group, half goes to the rank itself.
     expect(read.get("all_to_all")).toBe(2 * (bytesSent(plan).get("all_to_all") as number));
   }
+});
+
+test("a traced step has a span for each step of the plan, behind those that it waits for", { timeout: 120_000 }, async () => {
+  const traces = mkdtempSync(join(scratch, "traces-"));
+  const settings = { ...everything, max_steps: 3 };
+  const untraced = await (await prepare(scratch, "cuda", settings)).run();
+  const { compiled, run } = await prepare(scratch, "cuda", settings, traces);
+  expect(await run()).toEqual(untraced);
+  const { traceEvents } = JSON.parse(readFileSync(join(traces, "rank-0.json"), "utf8")) as {
+    traceEvents: { ph: string; name: string; cat: string; ts: number; dur: number; args: { step: number } }[];
+  };
+  const plan = compiled.plan as Plan;
+  const spans = traceEvents.filter(({ ph }) => ph === "X");
+  const last = new Map<number, (typeof spans)[number]>();
+  for (const span of spans) {
+    const step = plan.steps[span.args.step];
+    expect(span.cat).toBe(step.lane);
+    expect(span.name).toBe(`${step.node.op} %${step.node.results[0]?.name ?? ""}`);
+    expect(span.dur).toBeGreaterThanOrEqual(0);
+    for (const before of step.waits) {
+      const awaited = last.get(before);
+      // Times are rounded to nanoseconds.
+      if (awaited) expect(span.ts).toBeGreaterThanOrEqual(awaited.ts + awaited.dur - 0.01);
+    }
+    last.set(step.index, span);
+  }
+  expect(last.size).toBe(plan.steps.length);
+  expect(spans.length).toBe(issuedSteps(plan).issued.length);
 });

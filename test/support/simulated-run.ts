@@ -38,13 +38,14 @@ export interface Prepared {
 let runs = 0;
 
 /**
- * Builds what `settings` describe for a target in a folder of its own under `scratch`, ready to be run. `host_limit` may be
- * less than a configuration can say.
+ * Builds what `settings` describe for a target in a folder of its own under `scratch`, ready to be run; the second step is
+ * traced into the folder `traces`, where one is given. `host_limit` may be less than a configuration can say.
  */
 export async function prepare(
   scratch: string,
   target: "cpu" | "cuda",
   { host_limit, ...settings }: Settings,
+  traces: string | null = null,
 ): Promise<Prepared> {
   const output = join(scratch, `run-${runs++}`);
   mkdirSync(output);
@@ -69,7 +70,7 @@ export async function prepare(
   const { train } = await buildProgram(compiled.sources, build, on, undefined, config.parallel.comm);
   const data = await prepareData(config, vocabularySize(compiled.model));
   const file = join(build, "run.json");
-  writeFileSync(file, JSON.stringify(await runFile(config, compiled.model, data, build)));
+  writeFileSync(file, JSON.stringify(await runFile(config, compiled.model, data, build, traces)));
   const start = async () => {
     const lines = new PassThrough().resume();
     const { exitCode } = await runBinary(train, file, config, { lines, start: await startOf(config, null) });

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "cuda/check.h"
 #include "cuda/context.h"
@@ -84,8 +85,9 @@ class Gpu final : public Device {
 
   void run(const LaneSpec& lane, Rank& rank) override {
     use();
-    // The first step prepares the libraries; the second is captured while it would be issued.
-    if (steps_++ == 1 && capturable_) capture(lane, rank);
+    if (rank.trace) return context_->run_traced(lane, rank, *rank.trace);
+    // The first step prepares the libraries; the next is captured while it would be issued.
+    if (steps_++ > 0 && std::exchange(capturable_, false)) capture(lane, rank);
     if (graph_) {
       check_cuda(cudaGraphLaunch(graph_, context_->compute), "cudaGraphLaunch");
     } else {

@@ -22,8 +22,10 @@
 // Counts its records; a wait is for the last one that was issued before it.
 struct CUevent_st {
   int number;
+  unsigned flags = 0;
   long issued = 0;
   long done = 0;
+  std::chrono::steady_clock::time_point at = {};  // of the last record that was done
 };
 
 namespace {
@@ -109,7 +111,10 @@ struct Machine {
     CUstream_st& stream = *ready[in_order ? 0 : random() % ready.size()];
     const Call call = std::move(stream.calls.front());
     stream.calls.pop_front();
-    if (call.kind == Call::record) call.event->done = std::max(call.event->done, call.turn);
+    if (call.kind == Call::record) {
+      call.event->done = std::max(call.event->done, call.turn);
+      call.event->at = std::chrono::steady_clock::now();
+    }
     if (call.kind != Call::work || !failure.empty()) return true;
     try {
       call.run();
@@ -353,16 +358,25 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   return submit(stream, {Call::wait, "", {}, event});
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   std::lock_guard lock(machine().mutex);
   auto& all = machine().events;
-  all.push_back(std::make_unique<CUevent_st>(CUevent_st{static_cast<int>(all.size())}));
+  all.push_back(std::make_unique<CUevent_st>(CUevent_st{static_cast<int>(all.size()), flags}));
   *event = all.back().get();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return submit(stream, {Call::record, "", {}, event});
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  std::lock_guard lock(machine().mutex);
+  for (const cudaEvent_t event : {from, to}) {
+    if (event->flags & cudaEventDisableTiming || event->issued == 0) return cudaErrorInvalidValue;
+    if (event->done < event->issued) return cudaErrorNotReady;
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(to->at - from->at).count();
+  return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   if (capturing) return cudaErrorInvalidValue;
