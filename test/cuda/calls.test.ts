@@ -201,7 +201,9 @@ test("every rank of two replicas by NCCL, and the bytes of its collectives", {
   }
 });
 
-test("a traced step has a span for each step of the plan, behind those that it waits for", { timeout: 120_000 }, async () => {
+test("a traced step has a span for each step of the plan, behind those that it waits for", {
+  timeout: 120_000,
+}, async () => {
   const traces = mkdtempSync(join(scratch, "traces-"));
   const settings = { ...everything, max_steps: 3 };
   const untraced = await (await prepare(scratch, "cuda", settings)).run();
