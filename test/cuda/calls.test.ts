@@ -1,6 +1,6 @@
 /**
  * @file What the host issues on the simulated device is the plan, call for call: streams, waits and signals in its order, and
- * copies, products and collectives on the bytes of the step that makes them.
+ * copies, products, collectives and kernels on the bytes of the step that makes them.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -34,7 +34,8 @@ interface Call {
 
 /** Bytes `from` up to `to` of an arena, 0 on the device and 1 on the host. */
 interface Range {
-  readonly writes: boolean;
+  /** Read, written, or pointed to by an argument of a kernel of ours. */
+  readonly how: "r" | "w" | "p";
   readonly arena: number;
   readonly from: number;
   readonly to: number;
@@ -51,8 +52,8 @@ function readLog(path: string): Call[] {
         kind: kind as Call["kind"],
         what,
         touches: touches.map((touch) => {
-          const [, how, arena, from, bytes] = /^([rw])(\d+)\+(\d+):(\d+)$/.exec(touch) as RegExpExecArray;
-          const range = { writes: how === "w", arena: Number(arena), from: Number(from) };
+          const [, how, arena, from, bytes] = /^([rwp])(\d+)\+(\d+):(\d+)$/.exec(touch) as RegExpExecArray;
+          const range = { how: how as Range["how"], arena: Number(arena), from: Number(from) };
           return { ...range, to: Number(from) + Number(bytes) };
         }),
       };
@@ -129,9 +130,11 @@ function expectPlan(calls: readonly Call[], plan: Plan): Map<string, number> {
     const all = [...step.inputs.map((slot) => rangeOf(plan, slot, turn)), ...outputs, ...workspace];
     const runs = taken("run", lane);
     for (const { what, touches } of runs) {
-      for (const { writes, arena, from, to } of touches) {
-        const allowed = writes ? [...outputs, ...workspace] : all;
-        const isInside = allowed.some((own) => own.arena === arena && own.from <= from && to <= own.to);
+      for (const { how, arena, from, to } of touches) {
+        const allowed = how === "w" ? [...outputs, ...workspace] : all;
+        const isInside = allowed.some(
+          (own) => own.arena === arena && own.from <= from && (how === "p" ? from < own.to : to <= own.to),
+        );
         expect(isInside, `${where}: ${what} on ${arena}+${from}:${to - from}`).toBe(true);
       }
     }
@@ -166,12 +169,14 @@ function expectPlan(calls: readonly Call[], plan: Plan): Map<string, number> {
     else expect(kind).toBe("sync");
   }
   expect(events).toBeGreaterThan(0);
+  const pointers = calls.flatMap(({ touches }) => touches.filter(({ how }) => how === "p"));
+  expect(pointers.length).toBeGreaterThan(plan.steps.length);
   return sent;
 }
 
 /** Bytes read by a collective. */
 const bytesOf = ({ touches }: Call): number =>
-  touches.filter(({ writes }) => !writes).reduce((total, { from, to }) => total + to - from, 0);
+  touches.filter(({ how }) => how === "r").reduce((total, { from, to }) => total + to - from, 0);
 
 async function logged(settings: Settings, ranks: number) {
   const log = join(scratch, `calls-${ranks}.log`);

@@ -229,6 +229,19 @@ std::string print(const char* what, const std::vector<Touch>& touches) {
   return text;
 }
 
+// " p0+4096:0" for each word that points into an allocation.
+std::string print_pointers(const std::vector<std::uintptr_t>& words) {
+  std::string text;
+  std::lock_guard lock(machine().mutex);
+  for (const std::uintptr_t word : words) {
+    for (const auto& [base, own] : machine().allocations) {
+      const std::uintptr_t offset = word - reinterpret_cast<std::uintptr_t>(base);
+      if (offset < own.bytes) text += " p" + std::to_string(own.number) + "+" + std::to_string(offset) + ":0";
+    }
+  }
+  return text;
+}
+
 void submit_or_throw(cudaStream_t stream, Call call) {
   const std::string name = call.name;
   const cudaError_t code = submit(stream, std::move(call));
@@ -253,8 +266,11 @@ namespace {
 
 // Kernels wait in their stream like everything else.
 const bool kernels_wait = [] {
-  shim::queue_launches([](void* stream, const char* name, std::function<void()> launch) {
-    enqueue(static_cast<cudaStream_t>(stream), name, {}, std::move(launch));
+  shim::queue_launches([](void* stream, const char* name, const std::vector<std::uintptr_t>& words,
+                          std::function<void()> launch) {
+    Call call{Call::work, name, std::move(launch)};
+    call.touches = print_pointers(words);
+    submit_or_throw(static_cast<cudaStream_t>(stream), std::move(call));
   });
   return true;
 }();

@@ -12,7 +12,7 @@ namespace ithaca::cuda::device {
 
 // Bytes that a call reads or writes; they must be inside one allocation.
 struct Touch {
-  char how;  // 'r' or 'w'
+  char how;  // 'r' or 'w'; the log has besides 'p', what a kernel has a pointer to
   const void* from;
   std::size_t bytes;
 };

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <vector>
 
 #include "fibers.h"
 
@@ -55,11 +57,24 @@ struct Place {
 };
 const Place& place();
 
-// Runs `kernel` once for every thread of every block, a block after the other, or gives that to who queues launches.
-// Throws Error on what a GPU refuses (sizes of blocks, grids and shared memory), on a barrier that some threads never
-// reach, and what `kernel` throws.
+// Runs `kernel`, of whose arguments `words` are, once for every thread of every block, a block after the other, or gives
+// that to who queues launches. Throws Error on what a GPU refuses (sizes of blocks, grids and shared memory), on a barrier
+// that some threads never reach, and what `kernel` throws.
 void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
-            std::function<void()> kernel);
+            const std::vector<std::uintptr_t>& words, std::function<void()> kernel);
+
+// All words of arguments and of structs among them: every pointer, and what else is as long.
+template <typename... Arguments>
+std::vector<std::uintptr_t> words_of(const Arguments&... arguments) {
+  std::vector<std::uintptr_t> words;
+  const auto add = [&](const void* argument, std::size_t bytes) {
+    const std::size_t before = words.size();
+    words.resize(before + bytes / sizeof(std::uintptr_t));
+    std::memcpy(words.data() + before, argument, bytes / sizeof(std::uintptr_t) * sizeof(std::uintptr_t));
+  };
+  (add(&arguments, sizeof arguments), ...);
+  return words;
+}
 
 }  // namespace ithaca::cuda::shim
 
