@@ -45,6 +45,7 @@ function readLog(path: string): Call[] {
   return readFileSync(path, "utf8")
     .trimEnd()
     .split("\n")
+    .filter((line) => !line.startsWith("- device"))
     .map((line) => {
       const [lane, kind, what, ...touches] = line.split(" ");
       return {

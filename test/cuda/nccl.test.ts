@@ -2,7 +2,7 @@
  * @file Ranks that NCCL connects, as processes with simulated devices and a simulated NCCL between them (test/cuda/device):
  * the CPU's numbers, the bytes of the plan, and an end with a name whatever ends one of them.
  */
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -57,11 +57,36 @@ describe("by NCCL", () => {
   );
 });
 
+describe("a rank takes the GPU of its number on the machine", { timeout: 120_000 }, () => {
+  /** GPUs that each of four ranks has taken. */
+  async function gpusOf(environment: Readonly<Record<string, string>>): Promise<string[][]> {
+    const program = await prepare(scratch, "cuda", overNccl({ ...few, max_steps: 1 }));
+    const log = join(scratch, "gpus.log");
+    vi.stubEnv("ITHACA_SIMULATED_LOG", log);
+    for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+    expect(await program.start()).toBe(0);
+    return [0, 1, 2, 3].map((rank) => {
+      const lines = readFileSync(`${log}-${rank}`, "utf8").split("\n");
+      return [...new Set(lines.flatMap((line) => /^- device (\d+)$/.exec(line)?.[1] ?? []))];
+    });
+  }
+
+  test("whatever a batch script has set", async () => {
+    const batch = { SLURM_PROCID: "0", SLURM_LOCALID: "0", OMPI_COMM_WORLD_LOCAL_RANK: "0" };
+    const gpus = await gpusOf({ ...batch, ITHACA_SIMULATED_GPUS: "8" });
+    expect(gpus).toEqual([["0"], ["1"], ["2"], ["3"]]);
+  });
+
+  test("or the one that it sees", async () => {
+    expect(await gpusOf({ ITHACA_SIMULATED_GPUS: "1" })).toEqual([["0"], ["0"], ["0"], ["0"]]);
+  });
+});
+
 describe("a rank that fails ends all, by its name", { timeout: 120_000 }, () => {
-  /** Runs with a fault of the simulated NCCL, and returns what was said. */
-  async function said(fault: string): Promise<string> {
+  /** Runs with a fault, of the simulated NCCL unless it is another's, and returns what was said. */
+  async function said(fault: string, of = "ITHACA_SIMULATED_NCCL"): Promise<string> {
     const program = await prepare(scratch, "cuda", overNccl(few));
-    vi.stubEnv("ITHACA_SIMULATED_NCCL", fault);
+    vi.stubEnv(of, fault);
     const writes = vi.spyOn(process.stderr, "write").mockReturnValue(true);
     try {
       expect(await program.start()).not.toBe(0);
@@ -74,6 +99,12 @@ describe("a rank that fails ends all, by its name", { timeout: 120_000 }, () => 
   test("killed in a collective: NCCL tells the others of some rank, the run of that one", async () => {
     expect(await said("2 kill 5")).toMatch(
       /^ithaca: rank 2 on \S+ is gone: it was killed, .*\nithaca: a rank was killed before the first step, .*\n$/,
+    );
+  });
+
+  test("one that has no GPU", async () => {
+    expect(await said("3", "ITHACA_SIMULATED_GPUS")).toMatch(
+      /^ithaca: rank 3 on \S+: this is process 3 of its machine, counted from 0, and CUDA sees 3 GPUs here; start at most one /,
     );
   });
 

@@ -1,6 +1,6 @@
 // Takes the place of the toolkit's cuda_runtime_api.h: the part that Ithaca's runtime calls, on a device of this machine.
 //
-// With ITHACA_SIMULATED_LOG, every call is written there, a line each: the stream, what is done to it, and with what. The
+// There is one device, or as many as ITHACA_SIMULATED_GPUS says. With ITHACA_SIMULATED_LOG, every call is written there, a line each: the stream, what is done to it, and with what. The
 // ranks that are processes write to that path with "-" and their number behind it.
 //
 // Streams are queues. What is issued runs when somebody waits for it, one call at a time, from any stream whose next

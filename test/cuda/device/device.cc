@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -315,9 +316,22 @@ const char* cudaGetErrorName(cudaError_t code) {
   }
 }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
-cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+namespace {
+thread_local int current_device = -1;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  const char* asked = std::getenv("ITHACA_SIMULATED_GPUS");
+  return *count = asked ? std::atoi(asked) : 1, cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) { return *device = std::max(current_device, 0), cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  int count = 0;
+  cudaGetDeviceCount(&count);
+  if (device < 0 || device >= count) return cudaErrorInvalidValue;
+  std::lock_guard lock(machine().mutex);
+  if (std::exchange(current_device, device) != device && machine().log) std::fprintf(machine().log, "- device %d\n", device);
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceSynchronize() {
   std::lock_guard lock(machine().mutex);
   return machine().drain(nullptr);

@@ -67,7 +67,7 @@ void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, c
 template <typename... Arguments>
 std::vector<std::uintptr_t> words_of(const Arguments&... arguments) {
   std::vector<std::uintptr_t> words;
-  const auto add = [&](const void* argument, std::size_t bytes) {
+  [[maybe_unused]] const auto add = [&](const void* argument, std::size_t bytes) {
     const std::size_t before = words.size();
     words.resize(before + bytes / sizeof(std::uintptr_t));
     std::memcpy(words.data() + before, argument, bytes / sizeof(std::uintptr_t) * sizeof(std::uintptr_t));
