@@ -190,13 +190,13 @@ async function logged(settings: Settings, ranks: number) {
   return { plan: compiled.plan as Plan, logs };
 }
 
-test("one rank", { timeout: 120_000 }, async () => {
+test("one rank", { timeout: 600_000 }, async () => {
   const { plan, logs } = await logged({}, 1);
   expect(expectPlan(logs[0], plan).size).toBe(0);
 });
 
 test("every rank of two replicas by NCCL, and the bytes of its collectives", {
-  timeout: 120_000,
+  timeout: 600_000,
 }, async () => {
   const { plan, logs } = await logged({ parallel: { sequence: 2, data: 2, comm: "nccl" } }, 4);
   for (const calls of logs) {
@@ -208,7 +208,7 @@ test("every rank of two replicas by NCCL, and the bytes of its collectives", {
 });
 
 test("a traced step has a span for each step of the plan, behind those that it waits for", {
-  timeout: 120_000,
+  timeout: 600_000,
 }, async () => {
   const traces = mkdtempSync(join(scratch, "traces-"));
   const settings = { ...everything, max_steps: 3 };

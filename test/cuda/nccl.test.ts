@@ -40,7 +40,7 @@ describe("by NCCL", () => {
     ["bf16 with all of these", { ...everything, precision: "bf16" }, 1e-3],
   ] as [string, Settings, number][])(
     "%s: the CPU's losses and norms",
-    { timeout: 300_000 },
+    { timeout: 600_000 },
     async (_, settings, distance) => {
       // Where NCCL_COMM_ID says where the ranks meet, it is not for NCCL.
       vi.stubEnv("NCCL_COMM_ID", "127.0.0.1:1");
@@ -57,7 +57,7 @@ describe("by NCCL", () => {
   );
 });
 
-describe("a rank takes the GPU of its number on the machine", { timeout: 120_000 }, () => {
+describe("a rank takes the GPU of its number on the machine", { timeout: 600_000 }, () => {
   /** GPUs that each of four ranks has taken. */
   async function gpusOf(environment: Readonly<Record<string, string>>): Promise<string[][]> {
     const program = await prepare(scratch, "cuda", overNccl({ ...few, max_steps: 1 }));
@@ -82,7 +82,7 @@ describe("a rank takes the GPU of its number on the machine", { timeout: 120_000
   });
 });
 
-describe("a rank that fails ends all, by its name", { timeout: 120_000 }, () => {
+describe("a rank that fails ends all, by its name", { timeout: 600_000 }, () => {
   /** Runs with a fault, of the simulated NCCL unless it is another's, and returns what was said. */
   async function said(fault: string, of = "ITHACA_SIMULATED_NCCL"): Promise<string> {
     const program = await prepare(scratch, "cuda", overNccl(few));

@@ -23,7 +23,10 @@ const everything = {
   memory: { tiled_loss: 3, activation_checkpointing: "layer", ...offloads },
 };
 
-describe("on a simulated device", () => {
+/** g++ on a busy machine. */
+const patient = { timeout: 600_000 };
+
+describe("on a simulated device", patient, () => {
   test.each([
     ["fp32", { precision: "fp32" }, 1e-5],
     ["bf16", { precision: "bf16" }, 1e-3],
@@ -44,7 +47,6 @@ describe("on a simulated device", () => {
     ["with checkpoints in a file", spilled],
   ] as [string, Settings][])(
     "%s, whatever order the streams run in, the bits are the same",
-    { timeout: 120_000 },
     async (_, settings) => {
       const program = await prepare(scratch, "cuda", settings);
       const { plan } = program.compiled;

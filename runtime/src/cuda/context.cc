@@ -62,7 +62,7 @@ void Context::run_traced(const LaneSpec& lane, Rank& rank, LaneTrace& trace) {
   trace_ = std::make_unique<StreamTrace>(compute);
   fork();
   lane.run(rank);
-  for (cudaStream_t stream : {compute, comm, to_host, to_device}) trace_->end(stream);
+  trace_->end_all();
   join();
   synchronize();
   trace_->collect(trace);

@@ -24,6 +24,10 @@ void StreamTrace::end(cudaStream_t stream) {
   under_way_.erase(found);
 }
 
+void StreamTrace::end_all() {
+  while (!under_way_.empty()) end(under_way_.begin()->first);
+}
+
 void StreamTrace::collect(LaneTrace& trace) const {
   const auto since_start = [this](cudaEvent_t event) {
     float milliseconds = 0;

@@ -22,6 +22,7 @@ class StreamTrace {
   void begin(cudaStream_t stream, int step);
   // Ends the step under way on `stream`, if there is one.
   void end(cudaStream_t stream);
+  void end_all();
   // Adds all spans to `trace`. Everything must have ended.
   void collect(LaneTrace& trace) const;
 

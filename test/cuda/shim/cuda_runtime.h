@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <type_traits>
 #include <vector>
 
 #include "fibers.h"
@@ -63,16 +64,19 @@ const Place& place();
 void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             const std::vector<std::uintptr_t>& words, std::function<void()> kernel);
 
-// All words of arguments and of structs among them: every pointer, and what else is as long.
+// The words of arguments, and of structs among them that have no padding, in which anything may stand: their pointers, and
+// what else is as long.
 template <typename... Arguments>
 std::vector<std::uintptr_t> words_of(const Arguments&... arguments) {
   std::vector<std::uintptr_t> words;
-  [[maybe_unused]] const auto add = [&](const void* argument, std::size_t bytes) {
-    const std::size_t before = words.size();
-    words.resize(before + bytes / sizeof(std::uintptr_t));
-    std::memcpy(words.data() + before, argument, bytes / sizeof(std::uintptr_t) * sizeof(std::uintptr_t));
+  [[maybe_unused]] const auto add = [&]<typename T>(const T& argument) {
+    if constexpr (std::has_unique_object_representations_v<T> && sizeof(T) % sizeof(std::uintptr_t) == 0) {
+      const std::size_t before = words.size();
+      words.resize(before + sizeof(T) / sizeof(std::uintptr_t));
+      std::memcpy(words.data() + before, static_cast<const void*>(&argument), sizeof(T));
+    }
   };
-  (add(&arguments, sizeof arguments), ...);
+  (add(arguments), ...);
   return words;
 }
 
