@@ -180,7 +180,7 @@ export interface Collective {
   readonly axis: string;
 }
 
-/** What is set aside on each GPU for a program with these collectives: a communicator for each axis (decision 8). */
+/** What is set aside on each GPU for a program with these collectives: a communicator for each axis (decision 11). */
 export function allowancesFor(collectives: readonly Collective[]): readonly Allowance[] {
   const axes = [...new Set(collectives.map(({ axis }) => axis))].sort();
   return [
