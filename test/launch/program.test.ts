@@ -26,7 +26,7 @@ void compute(Rank& rank) {
 
 const LaneSpec kLanes[] = {{"compute", compute}};
 const StepSpec kSteps[] = {{"scale", "compute"}};
-const ProgramSpec kProgram = {kProgramAbi, "toy", "0", 4096, 0, 0, nullptr, 2, kTensors, 1, kLanes, 0, 1, kSteps, 1.0};
+const ProgramSpec kProgram = {kProgramAbi, "toy", "0", 4096, 0, 0, 0, nullptr, 2, kTensors, 1, kLanes, 0, 1, kSteps, 1.0};
 
 }  // namespace
 
