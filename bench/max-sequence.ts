@@ -200,7 +200,6 @@ export function page(results: readonly Result[]): string {
   const settings = {
     ranks: 8,
     zeroStage: 3,
-    optimizerOffload: true,
     parameterOffload: true,
     weightBytes: 2,
     accumulates: false,
@@ -208,7 +207,7 @@ export function page(results: readonly Result[]): string {
   const formulas = assumptionsOf(settings).filter(({ setting }) =>
     results.some(({ by_formula }) => by_formula.includes(setting)),
   );
-  const kinds = ["all_gather", "all_reduce", "all_to_all", "reduce_scatter"];
+  const collectives = [{ op: "all_to_all", axis: "sp" }];
   const machineLines = machines.map(
     ({ name, deviceBytes, hostBytes, gpusPerNode }) =>
       `| ${name} | ${printBytes(deviceBytes)} | ${(hostBytes / 1e12).toFixed(1)} TB | ${gpusPerNode} |`,
@@ -261,9 +260,9 @@ Beside what is planned, each GPU is charged for
 
 | what | bytes | source |
 |---|---|---|
-${allowanceLines(allowancesFor(kinds))}
+${allowanceLines(allowancesFor(collectives))}
 
-each communicator only where a program uses it, and each rank's host memory for
+a communicator for each axis of the mesh that a program has collectives on, and each rank's host memory for
 
 | what | bytes | source |
 |---|---|---|

@@ -33,7 +33,7 @@ const { values } = parseArgs({
 const python = process.env.ITHACA_ORACLE_PYTHON ?? "python3";
 
 /** Checks one after the other: they share the GPU. */
-async function runChecks(budget: Budget, folder: string, model: string): Promise<Check[]> {
+async function runChecks(gpu: Gpu, budget: Budget, folder: string, model: string): Promise<Check[]> {
   const checks: Check[] = [];
   const check = async (name: string, least: number, work: () => Promise<Finding>) => {
     const result = await runCheck(budget, name, least, work);
@@ -66,6 +66,16 @@ async function runChecks(budget: Budget, folder: string, model: string): Promise
       });
     }
   }
+  const gpus = 2 ** Math.floor(Math.log2(Math.min(gpu.count, 4)));
+  await check(`${STEPS} steps beside PyTorch, bf16, by NCCL`, 15, async () => {
+    if (gpus < 2)
+      return { outcome: "not run", detail: "NCCL gives each rank a GPU of its own: there is one" };
+    if (!(await requireCuda()).nccl)
+      return { outcome: "not run", detail: "NCCL isn't found; ithaca doctor says how to get it" };
+    const setting = agreementSetting(model, python, "bf16", "cuda", availableParallelism());
+    const expected = await budget.within(60, torchLosses(setting, STEPS));
+    return agreement("bf16", await budget.within(90, ourLosses(setting, STEPS, gpus, "nccl")), expected);
+  });
   await check("compute-sanitizer on two short steps", 20, async () =>
     sanitize(budget, 90, folder, await requireCuda()),
   );
@@ -92,7 +102,7 @@ async function main(gpu: Gpu): Promise<boolean> {
       console.error(`${python} lacks torch or transformers: bench/README.md says how to get them`);
       return false;
     }
-    const checks = values.only === "speed" ? [] : await runChecks(budget, folder, model);
+    const checks = values.only === "speed" ? [] : await runChecks(gpu, budget, folder, model);
     const context = values.only === "checks" ? null : await contextBytes(budget, model).catch(() => null);
     const speed =
       values.only === "checks" ? { rows: [], longest: [] } : await measureSpeed(gpu, budget, folder, python);

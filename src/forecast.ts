@@ -9,7 +9,7 @@ import type { Config } from "./config/load.ts";
 import type { ConfigValues } from "./config/schema.ts";
 import { parameterCount } from "./ir/flops.ts";
 import { recordOf } from "./ir/ops/index.ts";
-import { arenaBytes, type Plan, peak } from "./ir/plan.ts";
+import { arenaBytes, type Plan, peak, type Step } from "./ir/plan.ts";
 import type { Memory } from "./ir/type.ts";
 import type { Rates } from "./passes/keep.ts";
 import { placeBest } from "./passes/placement.ts";
@@ -57,7 +57,6 @@ function withoutUnbuilt(config: Config): { config: Config; settings: Projection 
   const settings: Projection = {
     ranks: parallel.sequence * parallel.data,
     zeroStage: isUnbuilt("parallel.zero_stage") ? parallel.zero_stage : 0,
-    optimizerOffload: isUnbuilt("memory.optimizer_offload"),
     parameterOffload: isUnbuilt("memory.parameter_offload"),
     weightBytes: config.precision === "bf16" ? 2 : 4,
     accumulates: config.gradient_accumulation_steps > 1,
@@ -69,7 +68,6 @@ function withoutUnbuilt(config: Config): { config: Config; settings: Projection 
       parallel: { ...parallel, zero_stage: settings.zeroStage > 0 ? 0 : parallel.zero_stage },
       memory: {
         ...memory,
-        optimizer_offload: settings.optimizerOffload ? "off" : memory.optimizer_offload,
         parameter_offload: settings.parameterOffload ? "off" : memory.parameter_offload,
       },
     },
@@ -100,8 +98,9 @@ function countOf(
   const anatomy = anatomyOf(plan);
   const parts = projected(anatomy, settings);
   const isPlaced = parts === anatomy.parts && plan.deviceBytes > 0;
-  const kinds = plan.steps.map(({ node }) => node.op).filter((op) => recordOf(op).sends !== undefined);
-  const added = settings.zeroStage === 3 && settings.ranks > 1 ? ["all_gather", "reduce_scatter"] : [];
+  const collectives = plan.steps
+    .filter(({ node }) => recordOf(node.op).sends !== undefined)
+    .map(({ node }) => ({ op: node.op, axis: node.attrs.axis as string }));
   const arenaOf = (memory: Memory): number => {
     if (isPlaced) return arenaBytes(plan, memory);
     const { bytes } = peak({ buffers: parts, steps: plan.steps }, memory);
@@ -114,7 +113,7 @@ function countOf(
     deviceArena: arenaOf("device"),
     hostArena: arenaOf("host"),
     fileArena: arenaOf("file"),
-    allowances: isGpu ? allowancesFor([...kinds, ...added]) : [],
+    allowances: isGpu ? allowancesFor(collectives) : [],
     hostAllowances: isGpu ? [hostAllowance] : [],
   };
 }
@@ -177,7 +176,12 @@ export async function forecast(asked: Config, machine: Machine | null): Promise<
   const steps = plan.steps.length;
   const { ranks } = settings;
   const rates = machine ?? cpuMachine(asked.threads, ranks);
-  const timeline = timelineOf(plan, rates);
+  // With ZeRO a rank updates its own part of the weights.
+  const isUpdate = ({ inputs, outputs }: Step): boolean =>
+    [...inputs, ...outputs].some(({ buffer }) => plan.buffers[buffer].kind === "optimizer");
+  const timeline = timelineOf(plan, rates, (step) =>
+    settings.zeroStage > 0 && isUpdate(step) ? 1 / ranks : 1,
+  );
   const loads = loadsOf(parameterCount(planned.graph), settings, rates);
   const { busy } = timeline;
   return {

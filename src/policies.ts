@@ -253,5 +253,6 @@ export function trainingOptions(config: Config): Omit<TrainingOptions, keyof Pol
     epsilon: config.adam_epsilon,
     weightDecay: config.weight_decay,
     maxGradNorm: config.max_grad_norm ?? 0,
+    optimizerStates: config.memory.optimizer_offload === "host" ? "host" : "device",
   };
 }

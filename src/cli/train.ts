@@ -4,7 +4,6 @@ import { PassThrough } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
-import { UserError } from "../ir/error.ts";
 import { type OuterJob, outerJob, requireFitting } from "../launch/outer-job.ts";
 import { duration } from "../launch/progress.ts";
 import { train } from "../launch/train.ts";
@@ -40,12 +39,6 @@ async function trainAndTell(
 ): Promise<void> {
   const begin = performance.now();
   const config = loadConfig(file, set);
-  if (profile && config.target === "cuda") {
-    throw new UserError("steps on a GPU are not timed yet", {
-      location: "--profile",
-      remedy: "Use NVIDIA's nsys, or profile with target: cpu.",
-    });
-  }
   if (job) requireFitting(job, config);
   const { compileConfig } = await import("../compile.ts");
   const compiled = await compileConfig(config);

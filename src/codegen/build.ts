@@ -151,10 +151,10 @@ export interface Executable {
 export async function buildExecutables(
   executables: readonly Executable[],
   report: Report = silent,
-  targetName: TargetName = "cpu",
+  on: TargetName | BuildTarget = "cpu",
 ): Promise<string[]> {
   const toolchain = await findToolchain();
-  const target = await buildTarget(targetName);
+  const target = typeof on === "string" ? await buildTarget(on) : on;
   const runtime = await runtimeLibrary(toolchain, report, target);
   const objects = await compileAll(
     toolchain,

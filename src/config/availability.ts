@@ -13,8 +13,6 @@ export interface Unavailable {
 
 export const unavailable: readonly Unavailable[] = [
   wants("parallel.zero_stage", "ZeRO", "0", (c) => c.parallel.zero_stage !== 0),
-  wants("parallel.comm", "collectives of GPUs", "local or mpi", (c) => c.parallel.comm === "nccl"),
-  wants("memory.optimizer_offload", "offload", "off", (c) => isOn(c.memory.optimizer_offload)),
   wants("memory.parameter_offload", "offload", "off", (c) => isOn(c.memory.parameter_offload)),
 ];
 

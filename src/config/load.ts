@@ -219,9 +219,20 @@ function resolved(values: ConfigValues, document: ConfigDocument, planning: bool
   const placed = hosts === null ? [{ host: "", ranks }] : placeRanks(hosts, ranks);
   if ("message" in placed) fail(["parallel", "hosts"], placed.message, placed.remedy);
   const remote = hosts !== null ? "hosts" : launcher_args.length > 0 ? "launcher_args" : null;
-  if (remote !== null && comm === "local") {
-    const key = `parallel.${remote}`;
-    fail(["parallel", remote], `${key} needs ranks that are processes`, "Set parallel.comm: mpi.");
+  if (remote !== null && comm !== "mpi") {
+    const [what, remedy] =
+      comm === "local"
+        ? ["needs ranks that are processes", "Set parallel.comm: mpi."]
+        : ["is for mpirun", "Leave it out, and start a process for each rank with srun, torchrun or mpirun."];
+    fail(["parallel", remote], `parallel.${remote} ${what}`, remedy);
+  }
+  if (!planning && comm === "nccl" && values.target === "cpu") {
+    const remedy = "Set target: cuda, or parallel.comm: local or mpi.";
+    fail(["parallel", "comm"], "parallel.comm: nccl connects GPUs, and target is cpu", remedy);
+  }
+  if (!planning && comm === "mpi" && values.target === "cuda") {
+    const remedy = "Set parallel.comm: nccl; mpirun may start its ranks too.";
+    fail(["parallel", "comm"], "parallel.comm: mpi connects ranks of target: cpu", remedy);
   }
 
   const ops = values.ops.map((name) => {

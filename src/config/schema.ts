@@ -28,11 +28,11 @@ const parallel = {
   /** Ranks, or groups of them, that take samples of their own. */
   data: count(1).default(1),
   zero_stage: countBetween(0, 3).default(0),
-  /** Ranks are threads of one process (local), or processes that Open MPI connects (mpi). */
+  /** Ranks are threads of one process (local), or processes that Open MPI connects (mpi), or NCCL on GPUs (nccl). */
   comm: oneOf("local", "mpi", "nccl").default("local"),
   /** With comm: mpi, where ranks run, "node1:4" for four of them; null: all on this machine, or where a scheduler says. */
   hosts: textsOrNull("a list of hosts such as [node1:4, node2:4]").default(null),
-  /** With comm: mpi, seconds without a sign of life after which a rank is given up and the run ends; 0: never. */
+  /** With ranks that are processes, seconds without a sign of life after which a rank is given up and the run ends; 0: never. */
   timeout: count(0).default(30),
   /** With comm: mpi, what else mpirun is told, ahead of the program. */
   launcher_args: texts("a list of arguments of mpirun").default([]),

@@ -34,13 +34,18 @@ export function outerJob(environment: Environment = process.env): OuterJob | nul
 }
 
 /** Throws UserError unless the processes of the job can run what is configured. */
-export function requireFitting(job: OuterJob, { parallel }: Pick<Config, "parallel">): void {
+export function requireFitting(
+  job: OuterJob,
+  { parallel, target }: Pick<Config, "parallel" | "target">,
+): void {
   const { launcher, rank, ranks } = job;
   const wanted = parallel.sequence * parallel.data;
   if (launcher !== "torchrun" && parallel.comm === "local") {
     throw new UserError(
       `this is process ${rank} of ${ranks} that ${launcher} has started, and with parallel.comm: ${parallel.comm} all ranks are threads of one process`,
-      { remedy: `Set parallel.comm: mpi, or start it without ${launcher}.` },
+      {
+        remedy: `Set parallel.comm: ${target === "cuda" ? "nccl" : "mpi"}, or start it without ${launcher}.`,
+      },
     );
   }
   if (ranks !== wanted) {
@@ -55,6 +60,12 @@ export function requireFitting(job: OuterJob, { parallel }: Pick<Config, "parall
     });
   }
   if (launcher === "torchrun" && !job.isOneMachine && parallel.comm !== "nccl") {
+    if (target === "cuda") {
+      throw new UserError(
+        "torchrun has started processes on several machines, and with parallel.comm: local all ranks are threads of one process",
+        { remedy: "Set parallel.comm: nccl." },
+      );
+    }
     throw new UserError(
       "torchrun has started processes on several machines, which is not enough for Open MPI",
       {

@@ -51,8 +51,8 @@ export async function train(
   return result;
 }
 
-/** A job of torchrun's has no say but for NCCL: its first process runs all ranks. */
-async function startOf({ parallel }: Config, job: OuterJob | null): Promise<Start> {
+/** How the ranks start. A job of torchrun's has no say but for NCCL: its first process runs all ranks. */
+export async function startOf({ parallel }: Config, job: OuterJob | null): Promise<Start> {
   const ranks = parallel.sequence * parallel.data;
   if (parallel.comm === "local") return { by: "itself", ranks };
   if (job && (job.launcher !== "torchrun" || parallel.comm === "nccl")) return { by: "job", job };

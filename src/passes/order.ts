@@ -91,7 +91,9 @@ export function orderNodes(region: Order): Node[] {
       if (done[at]) continue;
       const needed = before[at].filter((own) => !done[own]);
       if (needed.length > 0) {
-        stack.push(at, ...needed.reverse());
+        // What is lazy runs last of them, and not yet where something eager comes in between.
+        const busy = needed.filter((own) => !lazy[own]);
+        stack.push(at, ...(busy.length > 0 ? busy : needed).reverse());
         continue;
       }
       done[at] = true;
@@ -131,7 +133,11 @@ function eagerNodes({ nodes, exits, updates, mesh }: Order): boolean[] {
   }
   for (const exit of exits) uses.set(exit, Number.POSITIVE_INFINITY);
   const made = new Set(nodes.flatMap((node) => node.results));
+  // What goes to a state in host memory lies where the state came.
   const inPlace = new Set(updates.map(({ value }) => value));
+  for (const node of nodes) {
+    if (node.op === "offload" && inPlace.has(node.results[0])) inPlace.add(node.operands[0]);
+  }
   const bytes = ({ type }: Value) => localBytes(type, mesh);
   return nodes.map((node) => {
     const operands = [...new Set(node.operands)].filter((operand) => made.has(operand));

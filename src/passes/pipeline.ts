@@ -7,6 +7,7 @@ import { fuse } from "./fuse.ts";
 import { groupCheckpoints } from "./group-checkpoints.ts";
 import { headGroups } from "./head-groups.ts";
 import { offload } from "./offload.ts";
+import { offloadStates } from "./offload-states.ts";
 import { oneDocument } from "./one-document.ts";
 import { optimizer } from "./optimizer.ts";
 import type { Pass, PassOptions } from "./pass.ts";
@@ -59,6 +60,8 @@ export interface TrainingOptions {
   readonly weightDecay: number;
   /** 0: no clipping. */
   readonly maxGradNorm: number;
+  /** Where AdamW's moments wait between steps. */
+  readonly optimizerStates: "device" | "host";
 }
 
 /** What a configuration asks that says nothing about it. */
@@ -80,6 +83,7 @@ export const DEFAULTS: TrainingOptions = {
   epsilon: 1e-8,
   weightDecay: 0.1,
   maxGradNorm: 1,
+  optimizerStates: "device",
 };
 
 function entry<O extends PassOptions>(
@@ -153,6 +157,7 @@ export function trainingPipeline(options: TrainingOptions): PipelineEntry[] {
       weight_decay: options.weightDecay,
       max_grad_norm: options.maxGradNorm,
     }),
+    entry(offloadStates, "behind the optimizer, whose states it moves", { where: options.optimizerStates }),
     entry(fuse, "last, since it hides ops from every pass that looks for them"),
   ];
 }

@@ -116,12 +116,19 @@ class Scheduler {
 
   /**
    * What goes to the host, or to the file, keeps its bytes until the next copies that way begin: what takes them would
-   * otherwise stand still, and so a copy has as long as a layer takes.
+   * otherwise stand still, and so a copy has as long as a layer takes, or the update of a parameter.
    */
   #leaveTimeToCopy(way: Lane): void {
     const copies = this.#steps.filter(({ lane }) => lane === way);
-    for (const { index, inputs, loops } of copies) {
-      const next = copies.find((other) => other.index > index && this.#hasComputeBetween(index, other.index));
+    const isState = ({ inputs }: Step) => this.#drafts[inputs[0].buffer].kind === "optimizer";
+    for (const copy of copies) {
+      const { index, inputs, loops } = copy;
+      const next = copies.find(
+        (other) =>
+          other.index > index &&
+          isState(other) === isState(copy) &&
+          this.#hasComputeBetween(index, other.index),
+      );
       if (next?.loops.join() !== loops.join()) continue;
       for (const { buffer } of inputs) {
         if (this.#drafts[buffer].depth === loops.length) this.#touch(buffer, next.index);
@@ -225,7 +232,8 @@ class Scheduler {
       taken.add(buffer);
       return this.#slot(result, buffer);
     }
-    const kind = laneOf(node) === "comm" ? "communication" : "activations";
+    const copied = node.op === "reload" && this.#drafts[inputs[0].buffer].kind === "optimizer";
+    const kind = copied ? "optimizer" : laneOf(node) === "comm" ? "communication" : "activations";
     return this.#slot(result, this.#buffer(result.name, this.#kindOf(result, kind), result.type));
   }
 

@@ -1,6 +1,6 @@
 /**
  * @file What settings that no pass builds yet would do to a plan, by formula: ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054)
- * and the offload of weights and optimizer state. Buffers of the real schedule become smaller, shorter-lived, or the host's.
+ * and the offload of weights. Buffers of the real schedule become smaller, shorter-lived, or the host's.
  *
  * When a pass lands, its setting stops being refused by the compiler and the plan is the pass's own: then its formula goes.
  */
@@ -72,19 +72,10 @@ function shareWeights(parts: readonly Part[], anatomy: Anatomy, settings: Projec
 }
 
 /** The optimizer's moments. */
-function shareStates(
-  parts: readonly Part[],
-  { zeroStage, optimizerOffload, ranks }: Projection,
-): readonly Part[] {
-  if (zeroStage === 0 && !optimizerOffload) return parts;
+function shareStates(parts: readonly Part[], { zeroStage, ranks }: Projection): readonly Part[] {
+  if (zeroStage === 0) return parts;
   return parts.map((part) =>
-    part.kind === "optimizer"
-      ? {
-          ...part,
-          bytes: Math.ceil(part.bytes / (zeroStage >= 1 ? ranks : 1)),
-          memory: optimizerOffload ? "host" : part.memory,
-        }
-      : part,
+    part.kind === "optimizer" ? { ...part, bytes: Math.ceil(part.bytes / ranks) } : part,
   );
 }
 

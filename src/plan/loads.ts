@@ -13,13 +13,13 @@ export interface Loads {
 
 /** `parameters`: elements of all weights. */
 export function loadsOf(parameters: number, settings: Projection, machine: Machine): Loads {
-  const { ranks, zeroStage, optimizerOffload, parameterOffload, weightBytes } = settings;
+  const { ranks, zeroStage, parameterOffload, weightBytes } = settings;
   const link = ranks > machine.gpusPerNode ? machine.network : machine.nodeLink;
   const share = parameters / (zeroStage >= 1 ? ranks : 1);
   const gathered = parameters * weightBytes * ((ranks - 1) / ranks);
   const fetched = parameterOffload ? (2 * parameters * weightBytes) / (zeroStage === 3 ? ranks : 1) : 0;
-  // Both ways: weights and gradients where they are in host memory, moments.
-  const updating = (parameterOffload ? 3 * 4 : 0) + (optimizerOffload ? 4 * 4 : 0);
+  // Both ways: weights and gradients where they are in host memory.
+  const updating = parameterOffload ? 3 * 4 : 0;
   return {
     // Forward and backward each see every weight once.
     comm: zeroStage === 3 ? (2 * gathered) / link : zeroStage > 0 ? gathered / link : 0,

@@ -163,21 +163,33 @@ const libraries: Allowance = {
   bytes: 0.25 * GiB,
   source: "handles and loaded kernels; an estimate",
 };
-const exchange: Allowance = {
-  what: "NCCL, the communicator of all_to_all",
-  bytes: Math.ceil(3.1 * GiB),
-  source: "from 1.06 to 4.34 GB at the first all-to-all on 8 H100 (NVIDIA/nccl#1685)",
-};
-const collective = (kind: string): Allowance => ({
-  what: `NCCL, the communicator of ${kind}`,
+const communicator = (axis: string): Allowance => ({
+  what: `NCCL, the communicator of ${axis}`,
   bytes: Math.ceil(0.65 * GiB),
   source: "688 MB for each of more than two ranks (NVIDIA/nccl#964)",
 });
+const exchange = (axis: string): Allowance => ({
+  what: `NCCL, all_to_all on ${axis}`,
+  bytes: Math.ceil(3.1 * GiB),
+  source: "from 1.06 to 4.34 GB at the first all-to-all on 8 H100 (NVIDIA/nccl#1685)",
+});
 
-/** What is set aside on each GPU for a program that uses these kinds of collectives. */
-export function allowancesFor(collectives: Iterable<string>): readonly Allowance[] {
-  const kinds = [...new Set(collectives)].sort();
-  return [context, libraries, ...kinds.map((kind) => (kind === "all_to_all" ? exchange : collective(kind)))];
+/** A kind of collective on an axis of the mesh. */
+export interface Collective {
+  readonly op: string;
+  readonly axis: string;
+}
+
+/** What is set aside on each GPU for a program with these collectives: a communicator for each axis (decision 11). */
+export function allowancesFor(collectives: readonly Collective[]): readonly Allowance[] {
+  const axes = [...new Set(collectives.map(({ axis }) => axis))].sort();
+  return [
+    ...[context, libraries],
+    ...axes.map(communicator),
+    ...axes.flatMap((axis) =>
+      collectives.some((own) => own.axis === axis && own.op === "all_to_all") ? [exchange(axis)] : [],
+    ),
+  ];
 }
 
 /** What the process of one rank needs of host memory beside its arena. */

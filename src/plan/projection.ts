@@ -5,7 +5,6 @@ export interface Projection {
   /** Ranks that share weights, gradients and optimizer state. */
   readonly ranks: number;
   readonly zeroStage: number;
-  readonly optimizerOffload: boolean;
   readonly parameterOffload: boolean;
   /** Bytes of an element of a weight where it is computed with. */
   readonly weightBytes: 2 | 4;
@@ -27,14 +26,9 @@ const zeroSays = [
 ];
 
 export function assumptionsOf(settings: Projection): Assumption[] {
-  const { zeroStage, optimizerOffload, parameterOffload } = settings;
+  const { zeroStage, parameterOffload } = settings;
   const all: readonly [setting: string, isOn: boolean, says: string][] = [
     ["parallel.zero_stage", zeroStage > 0, zeroSays[zeroStage]],
-    [
-      "memory.optimizer_offload",
-      optimizerOffload,
-      "AdamW's moments are in host memory, and cross the bus twice a step",
-    ],
     [
       "memory.parameter_offload",
       parameterOffload,

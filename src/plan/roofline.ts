@@ -82,12 +82,13 @@ export function turnsOf({ loops }: Step, plan: Plan): number {
   return loops.reduce((product, loop) => product * plan.loops[loop].times, 1);
 }
 
-export function timelineOf(plan: Plan, machine: Machine): Timeline {
+/** `partOf`: the part of a step's work that a rank has, where the plan is for more. */
+export function timelineOf(plan: Plan, machine: Machine, partOf: (step: Step) => number = () => 1): Timeline {
   const free = Object.fromEntries(lanes.map((lane) => [lane, 0])) as Record<Lane, number>;
   const busy = { ...free };
   const spans: Span[] = [];
   for (const step of plan.steps) {
-    const seconds = secondsOf(step, plan.mesh, machine) * turnsOf(step, plan);
+    const seconds = secondsOf(step, plan.mesh, machine) * turnsOf(step, plan) * partOf(step);
     const awaited = step.waits.filter((before) => before < step.index).map((before) => spans[before].end);
     const begin = Math.max(free[step.lane], ...awaited);
     spans.push({ begin, end: begin + seconds });

@@ -269,15 +269,30 @@ describe("a file with a mistake", () => {
         This version has parallel.zero_stage: 0 only."
     `);
     expect(message(minimal, "target=cuda")).toMatchInlineSnapshot(`"accepted"`);
-    for (const option of ["comm=nccl", "zero_stage=3"]) {
-      expect(message(minimal, `parallel.${option}`)).toMatch(/^--set parallel\.\S+: not available yet: /);
-    }
-    for (const option of ["optimizer_offload=host"]) {
-      expect(message(minimal, `memory.${option}`)).toMatch(/^--set memory\.\S+: not available yet: /);
-    }
+    expect(message(minimal, "parallel.zero_stage=3")).toMatch(/^--set parallel\.\S+: not available yet: /);
+    expect(message(minimal, "memory.parameter_offload=host")).toMatch(
+      /^--set memory\.\S+: not available yet: /,
+    );
     expect(
       message(minimal, "memory.tiled_loss=4", "memory.tiled_mlp=7", "memory.tiled_projections=off"),
     ).toBe("accepted");
+  });
+
+  test("connects ranks by what their target has", () => {
+    expect(message(minimal, "target=cuda", "parallel.comm=nccl")).toBe("accepted");
+    expect(message(minimal, "parallel.comm=nccl")).toMatchInlineSnapshot(`
+      "--set parallel.comm=nccl: parallel.comm: nccl connects GPUs, and target is cpu
+        Set target: cuda, or parallel.comm: local or mpi."
+    `);
+    expect(message(minimal, "target=cuda", "parallel.comm=mpi")).toMatchInlineSnapshot(`
+      "--set parallel.comm=mpi: parallel.comm: mpi connects ranks of target: cpu
+        Set parallel.comm: nccl; mpirun may start its ranks too."
+    `);
+    const remote = ["target=cuda", "parallel.comm=nccl", "parallel.hosts=[a:1]"];
+    expect(message(minimal, ...remote)).toMatchInlineSnapshot(`
+      "--set parallel.hosts=[a:1]: parallel.hosts is for mpirun
+        Leave it out, and start a process for each rank with srun, torchrun or mpirun."
+    `);
   });
 
   test("names files that are not there", () => {

@@ -5,14 +5,19 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
-import { compileAll } from "../../src/codegen/build.ts";
+import { buildProgram, compileAll } from "../../src/codegen/build.ts";
 import { emitCuda } from "../../src/codegen/cuda/emit.ts";
 import { findCuda, supportedArchitectures } from "../../src/codegen/cuda/toolchain.ts";
 import { type BuildTarget, cudaTarget, type Unit } from "../../src/codegen/targets.ts";
-import { findToolchain, packageRoot, runtimeRoot } from "../../src/codegen/toolchain.ts";
+import { findToolchain, packageRoot, runProcess, runtimeRoot } from "../../src/codegen/toolchain.ts";
+import { compileConfig } from "../../src/compile.ts";
+import { parseConfig } from "../../src/config/load.ts";
+import { prepareData } from "../../src/data/prepare.ts";
 import { loadOps } from "../../src/extend/ops.ts";
 import { parse } from "../../src/ir/parse.ts";
+import { runFile, vocabularySize } from "../../src/launch/run-file.ts";
 import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
 import { planFor } from "../support/compiled.ts";
@@ -24,6 +29,7 @@ if (!cuda) console.log("skipped: there is no nvcc to compile CUDA programs with"
 else if (!hasLibraries)
   console.log("skipped: the CUDA target's host code needs the headers of cuBLASLt and cuDNN");
 
+const goldens = fileURLToPath(new URL("../golden/", import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-nvcc-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
@@ -94,8 +100,31 @@ describe.skipIf(!cuda)(`for sm_${supportedArchitectures.join(", sm_")}`, { timeo
   });
 
   test.skipIf(!hasLibraries)("the runtime's host code compiles", async () => {
-    const files = [...filesOf("src/cuda", ".cc"), ...filesOf("kernels/cuda", ".cc")];
-    await compiled(files.map(target().runtimeUnit));
+    const folders = ["src/cuda", "kernels/cuda", ...(cuda?.nccl ? ["src/nccl"] : [])];
+    await compiled(folders.flatMap((folder) => filesOf(folder, ".cc")).map(target().runtimeUnit));
+  });
+
+  test.skipIf(!hasLibraries)("a training program links, with NCCL where there is one", async () => {
+    const folder = join(scratch, "linked");
+    mkdirSync(folder);
+    const values = {
+      ...{ model: join(goldens, "llama/model"), data: join(goldens, "tokens.bin"), output_dir: folder },
+      ...{ sequence_length: 32, max_steps: 1, learning_rate: 1e-3, precision: "bf16", threads: 1 },
+      ...{ target: "cuda", parallel: { comm: cuda?.nccl ? "nccl" : "local" } },
+    };
+    const config = parseConfig(JSON.stringify(values), join(folder, "config.yaml"));
+    const { sources, model } = await compileConfig(config);
+    const strictly: BuildTarget = {
+      ...target(),
+      runtimeUnit: (path) => strict(target().runtimeUnit(path)),
+      generatedUnit: (path, own) => strict(target().generatedUnit(path, own)),
+    };
+    const { train } = await buildProgram(sources, folder, strictly, undefined, config.parallel.comm);
+    const data = await prepareData(config, vocabularySize(model));
+    writeFileSync(join(folder, "run.json"), JSON.stringify(await runFile(config, model, data, folder)));
+    const { code, stderr } = await runProcess(train, ["--run", join(folder, "run.json")]);
+    if (code === 0) expect(stderr).toBe("");
+    else expect(stderr).toMatch(/^ithaca: the program was compiled for CUDA, and CUDA sees no GPU here/);
   });
 
   test.skipIf(!hasLibraries).each(["fp32", "bf16"] as const)(

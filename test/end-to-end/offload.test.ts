@@ -1,4 +1,4 @@
-/** @file Training with checkpoints in host memory, in a file, and of few layers only, has the same bits as without. */
+/** @file Training with checkpoints in host memory, in a file, of few layers only, or with AdamW's moments in host memory has the same bits as without. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,6 +6,7 @@ import { PassThrough } from "node:stream";
 import { afterAll, expect, test } from "vitest";
 import { compileConfig } from "../../src/compile.ts";
 import { parseConfig } from "../../src/config/load.ts";
+import { aligned, type Plan } from "../../src/ir/plan.ts";
 import { train } from "../../src/launch/train.ts";
 import { smallModel, writeTokens } from "../support/one-step.ts";
 
@@ -34,6 +35,8 @@ async function trained(values: object, hostLimit: number | null = null) {
     weights: readFileSync(join(output, "final/model.safetensors")).toString("base64"),
     arenas: { host: compiled.plan?.hostBytes ?? 0, file: compiled.plan?.fileBytes ?? 0 },
     measured: JSON.parse(lines[0]) as { host_peak_bytes: number; file_peak_bytes: number },
+    plan: compiled.plan as Plan,
+    output,
   };
 }
 
@@ -76,6 +79,41 @@ test.each([
     for (const { arenas, measured } of [stayed, went, further, fewer])
       expect({ host: measured.host_peak_bytes, file: measured.file_peak_bytes }).toEqual(arenas);
     expect(readdirSync(folder)).toEqual([]);
+  },
+  BUILDS_MS,
+);
+
+test.each([
+  ["fp32", { sequence: 1 }, 1, 1],
+  ["bf16", { sequence: 2, data: 2 }, MICRO_BATCHES, 0],
+])(
+  "moments in %s, ranks %j, %i micro batches, norm %d, from a snapshot too",
+  async (precision, parallel, micro_batches, max_grad_norm) => {
+    const count = SEQUENCE * MICRO_BATCHES * STEPS * 2;
+    const tokens = Array.from({ length: count }, (_, i) => (i * i + 3 * i) % 61);
+    const values = {
+      ...{ model: smallModel({ num_hidden_layers: 4 }), data: writeTokens(scratch, tokens) },
+      ...{ parallel, precision, sequence_length: SEQUENCE, gradient_accumulation_steps: micro_batches },
+      ...{ threads: 1, max_steps: STEPS, learning_rate: 1e-2, snapshot_every: 2 },
+      ...{ max_grad_norm: max_grad_norm || null },
+    };
+    const stayed = await trained(values);
+    const away = { ...values, memory: { optimizer_offload: "host" } };
+    const went = await trained(away);
+    expect(went.numbers).toEqual(stayed.numbers);
+    expect(went.weights).toBe(stayed.weights);
+    const moments = stayed.plan.buffers.filter(({ kind }) => kind === "optimizer");
+    const bytes = moments.map((buffer) => aligned(buffer.bytes));
+    const total = bytes.reduce((sum, own) => sum + own, 0);
+    expect(went.arenas.host).toBe(total);
+    // On the device are those of two parameters at a time.
+    const twoPairs = 4 * Math.max(...bytes);
+    expect(stayed.plan.deviceBytes - went.plan.deviceBytes).toBeGreaterThanOrEqual(total - twoPairs);
+    expect(total).toBeGreaterThan(2 * twoPairs);
+
+    const resumed = await trained({ ...away, resume: join(went.output, "snapshots/step-2") });
+    expect(resumed.numbers).toEqual(went.numbers.slice(2));
+    expect(resumed.weights).toBe(went.weights);
   },
   BUILDS_MS,
 );

@@ -205,11 +205,16 @@ describe("machines", () => {
   });
 
   test("allowances follow the collectives that a program uses", () => {
-    const total = (kinds: string[]) =>
-      allowancesFor(kinds).reduce((sum, { bytes }) => sum + bytes, 0) / 2 ** 30;
-    expect(total([])).toBe(0.75);
-    expect(total(["all_reduce", "all_reduce"])).toBeCloseTo(1.4);
-    expect(total(["all_to_all", "all_reduce"])).toBeCloseTo(4.5);
+    const total = (...collectives: [op: string, axis: string][]) =>
+      allowancesFor(collectives.map(([op, axis]) => ({ op, axis }))).reduce(
+        (sum, { bytes }) => sum + bytes,
+        0,
+      ) /
+      2 ** 30;
+    expect(total()).toBe(0.75);
+    expect(total(["all_reduce", "sp"], ["all_gather", "sp"])).toBeCloseTo(1.4);
+    expect(total(["all_to_all", "sp"], ["all_reduce", "sp"])).toBeCloseTo(4.5);
+    expect(total(["all_to_all", "sp"], ["all_reduce", "dp"])).toBeCloseTo(5.15);
   });
 });
 

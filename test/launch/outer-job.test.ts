@@ -1,5 +1,6 @@
 /** @file The variables of mpirun, srun and torchrun: which job they tell of, and which runs it can be. */
 import { describe, expect, test } from "vitest";
+import type { TargetName } from "../../src/codegen/targets.ts";
 import { outerJob, requireFitting } from "../../src/launch/outer-job.ts";
 
 const mpirun = { OMPI_COMM_WORLD_RANK: "1", OMPI_COMM_WORLD_SIZE: "4", OMPI_COMM_WORLD_LOCAL_SIZE: "2" };
@@ -51,16 +52,18 @@ describe("a job fits a run", () => {
     timeout: 30,
     launcher_args: [],
   } as const;
-  const check = (environment: Record<string, string>, changes: object = {}) => {
+  const check = (environment: Record<string, string>, changes: Record<string, unknown> = {}) => {
     const job = outerJob(environment);
     if (!job) throw new Error("there is no job");
-    requireFitting(job, { parallel: { ...parallel, ...changes } });
+    const { target = "cpu", ...others } = changes;
+    requireFitting(job, { target: target as TargetName, parallel: { ...parallel, ...others } });
   };
 
   test("of as many ranks", () => {
     for (const environment of [mpirun, srun, torchrun]) check(environment);
     check(torchrun, { comm: "local" });
-    check({ ...torchrun, LOCAL_WORLD_SIZE: "2" }, { comm: "nccl" });
+    for (const environment of [mpirun, srun, { ...torchrun, LOCAL_WORLD_SIZE: "2" }])
+      check(environment, { comm: "nccl", target: "cuda" });
   });
 
   test.each([
@@ -68,6 +71,12 @@ describe("a job fits a run", () => {
       mpirun,
       { comm: "local" },
       /process 1 of 4 that mpirun has started, .* all ranks are threads of one process/,
+    ],
+    [srun, { comm: "local", target: "cuda" }, /process 3 of 4 that srun has started/],
+    [
+      { ...torchrun, LOCAL_WORLD_SIZE: "2" },
+      { comm: "local", target: "cuda" },
+      /torchrun has started processes on several machines, and with parallel\.comm: local/,
     ],
     [srun, { data: 1 }, /srun has started 4 processes, and the run has 2 ranks/],
     [mpirun, { hosts: ["a:4"] }, /parallel\.hosts says where the ranks run, and so has mpirun/],

@@ -74,6 +74,7 @@ async function graphOf(
     beta2: 0.95,
     epsilon: 1e-8,
     weightDecay: 0,
+    optimizerStates: "device",
     maxGradNorm: 0,
   };
   const stages = runPipeline(graph, trainingPipeline(options), { stopAfter: "reduce" });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { compileConfig, type Planned, planConfig } from "../../src/compile.ts";
 import { parseConfig } from "../../src/config/load.ts";
-import type { Step } from "../../src/ir/plan.ts";
+import { aligned, isAlive, type Plan, type Step } from "../../src/ir/plan.ts";
 import { offloadableBytes } from "../../src/passes/offload.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-offload-"));
@@ -205,5 +205,30 @@ describe("the compiler", () => {
     expect(await refusal(memory)).toMatch(
       /^a step needs 1.3 MiB of host memory, \S+ KiB more than memory.host_limit \(1.0 MiB\) \| .* raise memory.host_limit/,
     );
+  });
+});
+
+describe("the optimizer's moments", () => {
+  test.each([null, 1])("come one by one while those before go, max_grad_norm %s", async (max_grad_norm) => {
+    const { plan } = await plannedFor({ optimizer_offload: "host" }, { max_grad_norm });
+    const { steps, buffers } = plan as Plan;
+    const moments = buffers.filter(({ kind }) => kind === "optimizer");
+    const most = Math.max(...moments.map(({ bytes }) => bytes));
+    const onDevice = moments.filter(({ memory }) => memory === "device");
+    expect(onDevice.length).toBeGreaterThan(0);
+    expect(onDevice.every(({ persistent }) => !persistent)).toBe(true);
+    for (const { index } of steps) {
+      const alive = onDevice.filter((buffer) => isAlive(buffer, index)).map(({ bytes }) => aligned(bytes));
+      expect(alive.length).toBeLessThanOrEqual(4);
+      expect(alive.reduce((sum, own) => sum + own, 0)).toBeLessThanOrEqual(4 * aligned(most));
+    }
+    const updates = steps.filter(({ node }) => node.op === "adamw").map(({ index }) => index);
+    const before = (index: number) => updates.filter((update) => update < index).length;
+    for (const { index, lane, waits } of steps) {
+      if (lane !== "to_device") continue;
+      // What goes out of the parameter before is not waited for.
+      const out = waits.filter((own) => steps[own].lane === "to_host").map(before);
+      expect(out.every((own) => own < before(index))).toBe(true);
+    }
   });
 });

@@ -62,7 +62,7 @@ class Executor {
   // Whether its steps run on processors of the host.
   bool runs_on_host() const { return device_->is_host_memory(); }
 
-  // Whether the lanes record when their steps run, from the next step on. Only where the host runs the steps.
+  // Whether it is recorded when steps run, from the next step on: by the lanes, or by a device of its own.
   void trace(bool on);
   const std::vector<LaneTrace>& traces() const { return traces_; }
 

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "ithaca/world.h"
@@ -21,6 +22,9 @@ struct Meeting {
 // of `ranks` processes. They meet at MASTER_ADDR and MASTER_PORT, else at NCCL_COMM_ID (host:port), else on Slurm's first
 // node, or on this machine if all ranks are here. Throws Error naming the variables where they say too little.
 Meeting read_meeting(int ranks);
+
+// The number of this process among those on its machine, as the launcher of `ranks` processes says; nothing where it doesn't.
+std::optional<int> number_on_machine(int ranks);
 
 // Rank 0 listens, every rank has connections to it, and all data pass through it. The end of a process, the loss of its
 // connection, or its silence for `timeout` (0: never) ends the run within seconds: rank 0 says whose it was, rank 1 if

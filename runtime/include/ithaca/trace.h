@@ -10,7 +10,7 @@ namespace ithaca {
 
 struct ProgramSpec;
 
-// Belongs to one lane and its thread.
+// Belongs to one lane and its thread, or to one thread that issues the steps of all.
 class LaneTrace {
  public:
   struct Span {
@@ -20,6 +20,7 @@ class LaneTrace {
 
   void begin(int step) { spans_.push_back({step, now_ns(), 0}); }
   void end() { spans_.back().end_ns = now_ns(); }
+  void add(const Span& span) { spans_.push_back(span); }
   const std::vector<Span>& spans() const { return spans_; }
 
  private:
@@ -31,7 +32,7 @@ class LaneTrace {
   std::vector<Span> spans_;
 };
 
-// Writes the spans of a rank's lanes: `pid` is the rank, `tid` the lane, times in microseconds from the first span.
+// Writes the spans of a rank: `pid` is the rank, `tid` the lane of the step, times in microseconds from the first span.
 // Throws Error if the file can't be written.
 void write_trace(const std::string& path, const ProgramSpec& spec, int rank, const std::vector<LaneTrace>& lanes);
 

@@ -29,7 +29,8 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   launch_check(name);
 #else
-  shim::launch(name, grid, block, shared_bytes, stream, [=] { kernel(static_cast<Parameters>(arguments)...); });
+  shim::launch(name, grid, block, shared_bytes, stream, shim::words_of(arguments...),
+               [=] { kernel(static_cast<Parameters>(arguments)...); });
 #endif
 }
 

@@ -139,30 +139,6 @@ __global__ void reduce_by_blocks(const T* x, Dimensions kept, Dimensions summed,
   }
 }
 
-template <int N, typename T>
-__device__ inline void sum_chunk_run(const T* parts, T* out, std::int64_t i, std::int64_t count, int chunks) {
-  auto sum = load<N>(parts + i);
-  for (int c = 1; c < chunks; ++c) {
-    const auto next = load<N>(parts + c * count + i);
-#pragma unroll
-    for (int k = 0; k < N; ++k) sum[k] += next[k];
-  }
-  store<N>(out + i, sum);
-}
-
-template <typename T>
-struct SumChunks {
-  const T* parts;
-  T* out;
-  std::int64_t count;
-  int chunks;
-
-  template <int N>
-  __device__ void run(std::int64_t i, std::int64_t, std::int64_t) const {
-    sum_chunk_run<N>(parts, out, i, count, chunks);
-  }
-};
-
 }  // namespace
 
 template <typename O>
@@ -214,20 +190,12 @@ void reduce_sum(const T* x, const std::int64_t* dims, int rank, unsigned reduced
     launch("reduce_sum", reduce_by_threads<T, O>, blocks_for(kept.elements, 128), 128, 0, stream, x, kept, summed, out);
 }
 
-template <typename T>
-void sum_chunks(const T* parts, T* out, std::int64_t count, int chunks, cudaStream_t stream) {
-  const bool wide = wide_pointers(parts, out) && (chunks == 1 || count % kWide<T> == 0);
-  run_loop("sum_chunks", SumChunks<T>{parts, out, count, chunks}, 1, count, wide, stream);
-}
-
-#define ITHACA_INSTANTIATE(T)                                                                     \
-  template void sum_squares(const T*, float*, std::int64_t, void*, cudaStream_t);                 \
-  template void add_blocks(const float*, T*, std::int64_t, std::int64_t, cudaStream_t);           \
-  template void sum_chunks(const T*, T*, std::int64_t, int, cudaStream_t);
+#define ITHACA_INSTANTIATE(T)                                                     \
+  template void sum_squares(const T*, float*, std::int64_t, void*, cudaStream_t); \
+  template void add_blocks(const float*, T*, std::int64_t, std::int64_t, cudaStream_t);
 ITHACA_INSTANTIATE(float)
 ITHACA_INSTANTIATE(bf16)
 #undef ITHACA_INSTANTIATE
-template void sum_chunks(const std::int32_t*, std::int32_t*, std::int64_t, int, cudaStream_t);
 #define ITHACA_INSTANTIATE(T, O)                                                                       \
   template void sum_rows(const T*, O*, std::int64_t, std::int64_t, void*, cudaStream_t);               \
   template void reduce_sum(const T*, const std::int64_t*, int, unsigned, O*, cudaStream_t);

@@ -36,9 +36,4 @@ void sum_rows(const T* x, O* out, std::int64_t rows, std::int64_t columns, void*
 template <typename T, typename O>
 void reduce_sum(const T* x, const std::int64_t* dims, int rank, unsigned reduced, O* out, cudaStream_t stream);
 
-// out[i] = sum over c of parts[c, i], c in order; parts [chunks, count]. Accumulates in f32, and i32 in i32: what a
-// rank makes of the parts that the others sent it. out may be one of the chunks.
-template <typename T>
-void sum_chunks(const T* parts, T* out, std::int64_t count, int chunks, cudaStream_t stream);
-
 }  // namespace ithaca::cuda

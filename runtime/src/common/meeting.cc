@@ -23,14 +23,25 @@ std::optional<int> number_of(const char* name) {
 struct Launcher {
   const char* rank;
   const char* ranks;
-  const char* job;  // what tells jobs on one machine apart
+  const char* number;  // among those of the machine
+  const char* job;     // what tells jobs on one machine apart
 };
 
 constexpr Launcher kLaunchers[] = {
-    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_MCA_ess_base_jobid"},
-    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_ID"},
-    {"RANK", "WORLD_SIZE", "MASTER_PORT"},
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_MCA_ess_base_jobid"},
+    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"},
+    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"},
 };
+
+// The launcher that has started `ranks` processes: others may have left their variables, as Slurm does in a batch script.
+const Launcher* launcher_of(int ranks) {
+  for (const Launcher& launcher : kLaunchers) {
+    const auto rank = number_of(launcher.rank);
+    const auto size = number_of(launcher.ranks);
+    if (rank && size && *size == ranks && *rank < ranks) return &launcher;
+  }
+  return nullptr;
+}
 
 // "node3" of "node[3-5,9],login1".
 std::string first_host(const std::string& list) {
@@ -69,22 +80,26 @@ void find_place(Meeting& meeting, const Launcher& launcher) {
 }  // namespace
 
 Meeting read_meeting(int ranks) {
+  if (const Launcher* launcher = launcher_of(ranks)) {
+    Meeting meeting{*number_of(launcher->rank), ranks, "", 0};
+    find_place(meeting, *launcher);
+    return meeting;
+  }
   std::string found;
   for (const Launcher& launcher : kLaunchers) {
-    const auto rank = number_of(launcher.rank);
     const auto size = number_of(launcher.ranks);
-    if (!rank || !size) continue;
-    if (*size == ranks && *rank < ranks) {
-      Meeting meeting{*rank, ranks, "", 0};
-      find_place(meeting, launcher);
-      return meeting;
-    }
+    if (!size || !number_of(launcher.rank)) continue;
     found += (found.empty() ? "" : ", ") + std::string(launcher.ranks) + "=" + std::to_string(*size);
   }
   throw Error("the program was compiled for " + std::to_string(ranks) + " ranks, and " +
               (found.empty() ? "no launcher's variables are set" : found + " is set") +
               "; start it with ithaca train, torchrun, srun or mpirun, one process for each rank, or set RANK, "
               "WORLD_SIZE, MASTER_ADDR and MASTER_PORT");
+}
+
+std::optional<int> number_on_machine(int ranks) {
+  const Launcher* launcher = launcher_of(ranks);
+  return launcher ? number_of(launcher->number) : std::nullopt;
 }
 
 }  // namespace ithaca

@@ -43,16 +43,30 @@ Context::~Context() {
 }
 
 void Context::wait(cudaStream_t stream, int event) {
+  if (trace_) trace_->end(stream);
   check_cuda(cudaStreamWaitEvent(stream, events_[event], 0), "cudaStreamWaitEvent");
 }
 
 void Context::signal(cudaStream_t stream, int event) {
+  if (trace_) trace_->end(stream);
   check_cuda(cudaEventRecord(events_[event], stream), "cudaEventRecord");
 }
 
-void Context::begin(Rank& rank, int step) {
+void Context::begin(Rank& rank, int step, cudaStream_t stream) {
   if (synchronous_) synchronize();
+  if (trace_) trace_->begin(stream, step);
   rank.current_step->store(step, std::memory_order_relaxed);
+}
+
+void Context::run_traced(const LaneSpec& lane, Rank& rank, LaneTrace& trace) {
+  trace_ = std::make_unique<StreamTrace>(compute);
+  fork();
+  lane.run(rank);
+  trace_->end_all();
+  join();
+  synchronize();
+  trace_->collect(trace);
+  trace_.reset();
 }
 
 void Context::fork() {

@@ -9,6 +9,7 @@
 #include "cuda/device_comm.h"
 #include "cuda/file_copies.h"
 #include "cuda/libraries.h"
+#include "cuda/stream_trace.h"
 #include "ithaca/program.h"
 
 namespace ithaca::cuda {
@@ -27,9 +28,11 @@ class Context {
   // never signalled holds up nothing, so a wait means the last turn before it, in and out of loops.
   void wait(cudaStream_t stream, int event);
   void signal(cudaStream_t stream, int event);
-  // Says that the next calls belong to a step. With ITHACA_CUDA_SYNC=1 the steps before must end first, so that a fault
+  // Says that the next calls on `stream` belong to a step. With ITHACA_CUDA_SYNC=1 the steps before must end first, so that a fault
   // is reported at the step that made it.
-  void begin(Rank& rank, int step);
+  void begin(Rank& rank, int step, cudaStream_t stream);
+  // Issues a run of the program so that it is traced, waits for its end, and adds its spans to `trace`.
+  void run_traced(const LaneSpec& lane, Rank& rank, LaneTrace& trace);
   // Makes the other lanes wait for what was issued on `compute`, and `compute` for what was issued on the others.
   void fork();
   void join();
@@ -54,6 +57,7 @@ class Context {
   cudaEvent_t joined_[5] = {};
   std::vector<std::unique_ptr<DeviceComm>> comms_;
   bool synchronous_ = false;
+  std::unique_ptr<StreamTrace> trace_;  // of the run that is being issued
 };
 
 }  // namespace ithaca::cuda

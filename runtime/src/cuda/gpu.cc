@@ -4,24 +4,20 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "cuda/check.h"
 #include "cuda/context.h"
 #include "ithaca/memory.h"
+#include "ithaca/mesh.h"
+#include "ithaca/tcp_world.h"
 
 namespace ithaca::cuda {
 
 namespace {
 
-// The rank's number among those of this machine, as launchers say it; the rank itself where none does.
-int number_on_machine(int rank) {
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "LOCAL_RANK"}) {
-    if (const char* value = std::getenv(name)) return std::atoi(value);
-  }
-  return rank;
-}
-
-int choose_gpu(int rank) {
+// Threads take the GPU of their rank's number, processes that of their number on the machine, which several must not share.
+int choose_gpu(const ProgramSpec& spec, int rank, Comm* const* comms) {
   int count = 0;
   const cudaError_t code = cudaGetDeviceCount(&count);
   if (code != cudaSuccess || count == 0) {
@@ -29,12 +25,20 @@ int choose_gpu(int rank) {
                 (code == cudaSuccess ? "" : std::string(": ") + cudaGetErrorString(code)) +
                 "; run it where there is one, or set target: cpu");
   }
-  return number_on_machine(rank) % count;
+  const bool are_processes =
+      std::any_of(comms, comms + spec.num_axes, [](const Comm* comm) { return comm && !comm->shares_memory(); });
+  const auto number = are_processes ? number_on_machine(Mesh(spec.axes, spec.num_axes).ranks()) : std::nullopt;
+  // A launcher may show each process its own GPU alone.
+  if (number && count > 1 && *number >= count) {
+    throw Error("this is process " + std::to_string(*number) + " of its machine, counted from 0, and CUDA sees " +
+                std::to_string(count) + " GPUs here; start at most one process for each GPU");
+  }
+  return number.value_or(rank) % count;
 }
 
 class Gpu final : public Device {
  public:
-  Gpu(const ProgramSpec& spec, int rank, Comm* const* comms) : number_(choose_gpu(rank)) {
+  Gpu(const ProgramSpec& spec, int rank, Comm* const* comms) : number_(choose_gpu(spec, rank, comms)) {
     use();
     std::size_t free_bytes = 0;
     std::size_t total_bytes = 0;
@@ -81,8 +85,9 @@ class Gpu final : public Device {
 
   void run(const LaneSpec& lane, Rank& rank) override {
     use();
-    // The first step prepares the libraries; the second is captured while it would be issued.
-    if (steps_++ == 1 && capturable_) capture(lane, rank);
+    if (rank.trace) return context_->run_traced(lane, rank, *rank.trace);
+    // The first step prepares the libraries; the next is captured while it would be issued.
+    if (steps_++ > 0 && std::exchange(capturable_, false)) capture(lane, rank);
     if (graph_) {
       check_cuda(cudaGraphLaunch(graph_, context_->compute), "cudaGraphLaunch");
     } else {

@@ -1,6 +1,9 @@
 // Collectives by NCCL. bf16 sums are NCCL's own, which round at every hop; programs reduce gradients in f32.
 #include <nccl.h>
 
+#include <chrono>
+#include <cstdlib>
+#include <thread>
 #include <vector>
 
 #include "cuda/check.h"
@@ -9,6 +12,9 @@
 namespace ithaca::cuda {
 
 namespace {
+
+// In which the world finds out which rank has died, says so and ends this process: NCCL knows only that one has.
+constexpr auto kForTheName = std::chrono::seconds(3);
 
 void check_nccl(ncclResult_t code, const char* call, ncclComm_t comm = nullptr) {
   if (code == ncclSuccess || code == ncclInProgress) return;
@@ -24,6 +30,8 @@ ncclDataType_t nccl_type(DType dtype) {
 class NcclComm final : public DeviceComm {
  public:
   explicit NcclComm(Comm& host) : host_(host) {
+    // Where the ranks have met. NCCL would have every communicator's first rank listen there.
+    unsetenv("NCCL_COMM_ID");
     ncclUniqueId mine = {};
     if (host.rank() == 0) check_nccl(ncclGetUniqueId(&mine), "ncclGetUniqueId");
     std::vector<ncclUniqueId> all(host.size());
@@ -37,7 +45,7 @@ class NcclComm final : public DeviceComm {
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
 
-  // Grouped sends and receives: ncclAlltoAll is not in every NCCL that must do.
+  // All parts in one group. NCCL's own ncclAlltoAll is a group of such pairs as well, unless buffers are registered windows.
   void all_to_all(std::span<const Comm::Part> parts, cudaStream_t stream) override {
     check_nccl(ncclGroupStart(), "ncclGroupStart");
     for (const auto& [send, recv, bytes] : parts) {
@@ -74,7 +82,8 @@ class NcclComm final : public DeviceComm {
     // Ends the kernels that wait for a rank without end.
     ncclCommAbort(comm_);
     comm_ = nullptr;
-    throw Error("a collective failed, most likely since another rank died: " + why + (last.empty() ? "" : "; " + last));
+    std::this_thread::sleep_for(kForTheName);
+    throw Error("NCCL says that a collective failed: " + why + (last.empty() ? "" : "; " + last));
   }
   bool is_watched() const override { return true; }
 

@@ -1,5 +1,8 @@
 // Takes the place of the toolkit's cuda_runtime_api.h: the part that Ithaca's runtime calls, on a device of this machine.
 //
+// There is one device, or as many as ITHACA_SIMULATED_GPUS says. With ITHACA_SIMULATED_LOG, every call is written there, a line each: the stream, what is done to it, and with what. The
+// ranks that are processes write to that path with "-" and their number behind it.
+//
 // Streams are queues. What is issued runs when somebody waits for it, one call at a time, from any stream whose next
 // call no event holds up: which one is drawn, so that an order that no event demands is not kept either.
 #pragma once
@@ -30,6 +33,7 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cu
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 using cudaHostFn_t = void (*)(void* data);
 inline constexpr unsigned cudaStreamNonBlocking = 1;
+inline constexpr unsigned cudaEventDefault = 0;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 inline constexpr unsigned cudaHostAllocDefault = 0;
 
@@ -59,6 +63,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags);

@@ -3,6 +3,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,8 +12,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <random>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "fibers.h"
@@ -20,8 +23,10 @@
 // Counts its records; a wait is for the last one that was issued before it.
 struct CUevent_st {
   int number;
+  unsigned flags = 0;
   long issued = 0;
   long done = 0;
+  std::chrono::steady_clock::time_point at = {};  // of the last record that was done
 };
 
 namespace {
@@ -32,6 +37,9 @@ struct Call {
   std::function<void()> run;
   cudaEvent_t event = nullptr;
   long turn = 0;  // of the event
+  std::function<void()> begin = {};  // of work that other processes have a part in
+  std::function<bool()> is_done = {};
+  std::string touches = "";
 };
 
 }  // namespace
@@ -55,11 +63,17 @@ constexpr std::size_t kPage = 4096;
 
 std::size_t pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
+struct Allocation {
+  std::size_t bytes;
+  int number;
+};
+
 struct Machine {
   std::mutex mutex;
   std::vector<std::unique_ptr<CUstream_st>> streams;
   std::vector<std::unique_ptr<CUevent_st>> events;
-  std::map<const std::byte*, std::size_t> allocations;
+  std::map<const std::byte*, Allocation> allocations;
+  int allocated = 0;
   std::mt19937 random;
   bool in_order = false;
   std::string failure;
@@ -69,44 +83,60 @@ struct Machine {
     const char* seed = std::getenv("ITHACA_SIMULATED_ORDER");
     in_order = seed && std::strcmp(seed, "issued") == 0;
     random.seed(seed && !in_order ? static_cast<unsigned>(std::atoi(seed)) : 1u);
-    if (const char* path = std::getenv("ITHACA_SIMULATED_LOG")) log = std::fopen(path, "w");
+    if (const char* path = std::getenv("ITHACA_SIMULATED_LOG")) {
+      const char* rank = std::getenv("RANK");
+      log = std::fopen((path + (rank ? "-" + std::string(rank) : "")).c_str(), "w");
+    }
   }
 
-  bool may_run(const CUstream_st& stream) const {
+  bool may_run(CUstream_st& stream) {
     if (stream.calls.empty()) return false;
-    const Call& next = stream.calls.front();
+    Call& next = stream.calls.front();
+    if (next.begin) std::exchange(next.begin, nullptr)();
+    if (next.is_done) return next.is_done();
     return next.kind != Call::wait || next.event->done >= next.turn;
   }
 
-  void run_one() {
+  // Whether there was one to run: not where the next ones need other processes.
+  bool run_one() {
     std::vector<CUstream_st*> ready;
+    bool needs_others = false;
     for (const auto& stream : streams) {
       if (stream && may_run(*stream)) ready.push_back(stream.get());
+      needs_others = needs_others || (stream && !stream->calls.empty() && stream->calls.front().is_done);
     }
     if (ready.empty()) {
-      failure = "every stream waits for another one";
-      return;
+      if (!needs_others) failure = "every stream waits for another one";
+      return false;
     }
     CUstream_st& stream = *ready[in_order ? 0 : random() % ready.size()];
     const Call call = std::move(stream.calls.front());
     stream.calls.pop_front();
-    if (call.kind == Call::record) call.event->done = std::max(call.event->done, call.turn);
-    if (call.kind != Call::work || !failure.empty()) return;
+    if (call.kind == Call::record) {
+      call.event->done = std::max(call.event->done, call.turn);
+      call.event->at = std::chrono::steady_clock::now();
+    }
+    if (call.kind != Call::work || !failure.empty()) return true;
     try {
       call.run();
     } catch (const std::exception& error) {
       failure = call.name + ": " + error.what();
     }
+    return true;
   }
 
-  cudaError_t drain(const CUstream_st* only) {
+  cudaError_t drain(const CUstream_st* only, bool waits = true) {
     const auto busy = [&] {
       for (const auto& stream : streams) {
         if (stream && (!only || stream.get() == only) && !stream->calls.empty()) return true;
       }
       return false;
     };
-    while (failure.empty() && busy()) run_one();
+    while (failure.empty() && busy()) {
+      if (run_one() || !failure.empty()) continue;
+      if (!waits) return cudaErrorNotReady;
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
     return failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
   }
 
@@ -116,10 +146,15 @@ struct Machine {
     if (log) {
       const char* kinds[] = {"run", "record", "wait"};
       const std::string what = call.event ? std::to_string(call.event->number) : call.name;
-      std::fprintf(log, "%d %s %s\n", stream->number, kinds[call.kind], what.c_str());
-      std::fflush(log);
+      note(stream, kinds[call.kind], what + call.touches);
     }
     stream->calls.push_back(std::move(call));
+  }
+
+  void note(cudaStream_t stream, const char* kind, const std::string& what) {
+    if (!log) return;
+    std::fprintf(log, "%d %s %s\n", stream->number, kind, what.c_str());
+    std::fflush(log);
   }
 };
 
@@ -159,7 +194,7 @@ void* allocate(std::size_t bytes) {
   mprotect(base, inner, PROT_READ | PROT_WRITE);
   std::memset(base, 0xff, inner);
   std::lock_guard lock(machine().mutex);
-  machine().allocations[base] = bytes;
+  machine().allocations[base] = {bytes, machine().allocated++};
   return base;
 }
 
@@ -169,7 +204,7 @@ cudaError_t release(void* pointer) {
   auto* base = static_cast<std::byte*>(pointer);
   const auto found = machine().allocations.find(base);
   if (found == machine().allocations.end()) return cudaErrorInvalidValue;
-  munmap(base - kPage, pages(found->second) + 2 * kPage);
+  munmap(base - kPage, pages(found->second.bytes) + 2 * kPage);
   machine().allocations.erase(found);
   return cudaSuccess;
 }
@@ -178,17 +213,65 @@ cudaError_t release(void* pointer) {
 
 namespace ithaca::cuda::device {
 
-void enqueue(cudaStream_t stream, std::string name, std::function<void()> work) {
-  const cudaError_t code = submit(stream, {Call::work, name, std::move(work)});
+namespace {
+
+// " r0+4096:64" for reading 64 bytes at 4096 of the first allocation; throws Error for bytes that are in none.
+std::string print(const char* what, const std::vector<Touch>& touches) {
+  std::string text;
+  for (const auto& [how, from, bytes] : touches) {
+    require_allocated(what, from, bytes);
+    std::lock_guard lock(machine().mutex);
+    const auto* at = static_cast<const std::byte*>(from);
+    for (const auto& [base, own] : machine().allocations) {
+      if (at < base || at + bytes > base + own.bytes) continue;
+      text += std::string(" ") + how + std::to_string(own.number) + "+" + std::to_string(at - base) + ":" + std::to_string(bytes);
+    }
+  }
+  return text;
+}
+
+// " p0+4096:0" for each word that points into an allocation.
+std::string print_pointers(const std::vector<std::uintptr_t>& words) {
+  std::string text;
+  std::lock_guard lock(machine().mutex);
+  for (const std::uintptr_t word : words) {
+    for (const auto& [base, own] : machine().allocations) {
+      const std::uintptr_t offset = word - reinterpret_cast<std::uintptr_t>(base);
+      if (offset < own.bytes) text += " p" + std::to_string(own.number) + "+" + std::to_string(offset) + ":0";
+    }
+  }
+  return text;
+}
+
+void submit_or_throw(cudaStream_t stream, Call call) {
+  const std::string name = call.name;
+  const cudaError_t code = submit(stream, std::move(call));
   if (code != cudaSuccess) throw Error(name + ": " + cudaGetErrorString(code));
+}
+
+}  // namespace
+
+void enqueue(cudaStream_t stream, std::string name, const std::vector<Touch>& touches, std::function<void()> work) {
+  Call call{Call::work, std::move(name), std::move(work)};
+  call.touches = print(call.name.c_str(), touches);
+  submit_or_throw(stream, std::move(call));
+}
+
+void enqueue(cudaStream_t stream, std::string name, const std::vector<Touch>& touches, Shared work) {
+  Call call{Call::work, std::move(name), std::move(work.end), nullptr, 0, std::move(work.begin), std::move(work.is_done)};
+  call.touches = print(call.name.c_str(), touches);
+  submit_or_throw(stream, std::move(call));
 }
 
 namespace {
 
 // Kernels wait in their stream like everything else.
 const bool kernels_wait = [] {
-  shim::queue_launches([](void* stream, const char* name, std::function<void()> launch) {
-    enqueue(static_cast<cudaStream_t>(stream), name, std::move(launch));
+  shim::queue_launches([](void* stream, const char* name, const std::vector<std::uintptr_t>& words,
+                          std::function<void()> launch) {
+    Call call{Call::work, name, std::move(launch)};
+    call.touches = print_pointers(words);
+    submit_or_throw(static_cast<cudaStream_t>(stream), std::move(call));
   });
   return true;
 }();
@@ -198,8 +281,8 @@ const bool kernels_wait = [] {
 void require_allocated(const char* what, const void* pointer, std::size_t bytes) {
   const auto* at = static_cast<const std::byte*>(pointer);
   std::lock_guard lock(machine().mutex);
-  for (const auto& [base, size] : machine().allocations) {
-    if (at >= base && at + bytes <= base + size) return;
+  for (const auto& [base, own] : machine().allocations) {
+    if (at >= base && at + bytes <= base + own.bytes) return;
   }
   throw Error(std::string(what) + " is given " + std::to_string(bytes) + " bytes that are not inside an arena");
 }
@@ -207,6 +290,17 @@ void require_allocated(const char* what, const void* pointer, std::size_t bytes)
 }  // namespace ithaca::cuda::device
 
 using ithaca::cuda::device::require_allocated;
+
+namespace {
+
+cudaError_t touching(cudaStream_t stream, const char* name, const std::vector<ithaca::cuda::device::Touch>& touches,
+                     std::function<void()> work) {
+  Call call{Call::work, name, std::move(work)};
+  call.touches = ithaca::cuda::device::print(name, touches);
+  return submit(stream, std::move(call));
+}
+
+}  // namespace
 
 const char* cudaGetErrorString(cudaError_t code) {
   if (code == cudaErrorLaunchFailure) return machine().failure.c_str();
@@ -222,9 +316,22 @@ const char* cudaGetErrorName(cudaError_t code) {
   }
 }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
-cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+namespace {
+thread_local int current_device = -1;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  const char* asked = std::getenv("ITHACA_SIMULATED_GPUS");
+  return *count = asked ? std::atoi(asked) : 1, cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) { return *device = std::max(current_device, 0), cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  int count = 0;
+  cudaGetDeviceCount(&count);
+  if (device < 0 || device >= count) return cudaErrorInvalidValue;
+  std::lock_guard lock(machine().mutex);
+  if (std::exchange(current_device, device) != device && machine().log) std::fprintf(machine().log, "- device %d\n", device);
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceSynchronize() {
   std::lock_guard lock(machine().mutex);
   return machine().drain(nullptr);
@@ -248,13 +355,10 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  require_allocated("cudaMemcpyAsync", to, bytes);
-  require_allocated("cudaMemcpyAsync", from, bytes);
-  return submit(stream, {Call::work, "copy", [=] { std::memmove(to, from, bytes); }});
+  return touching(stream, "copy", {{'r', from, bytes}, {'w', to, bytes}}, [=] { std::memmove(to, from, bytes); });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
-  require_allocated("cudaMemsetAsync", to, bytes);
-  return submit(stream, {Call::work, "set", [=] { std::memset(to, value, bytes); }});
+  return touching(stream, "set", {{'w', to, bytes}}, [=] { std::memset(to, value, bytes); });
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t run, void* data) {
   return submit(stream, {Call::work, "host function", [=] { run(data); }});
@@ -273,23 +377,36 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   std::lock_guard lock(machine().mutex);
+  machine().note(stream, "sync", "");
   return machine().drain(stream);
 }
-// Everything is done by the time that somebody asks.
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+// Everything is done by the time that somebody asks, but for what needs other processes.
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  std::lock_guard lock(machine().mutex);
+  return machine().drain(stream, false);
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   return submit(stream, {Call::wait, "", {}, event});
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   std::lock_guard lock(machine().mutex);
   auto& all = machine().events;
-  all.push_back(std::make_unique<CUevent_st>(CUevent_st{static_cast<int>(all.size())}));
+  all.push_back(std::make_unique<CUevent_st>(CUevent_st{static_cast<int>(all.size()), flags}));
   *event = all.back().get();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return submit(stream, {Call::record, "", {}, event});
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  std::lock_guard lock(machine().mutex);
+  for (const cudaEvent_t event : {from, to}) {
+    if (event->flags & cudaEventDisableTiming || event->issued == 0) return cudaErrorInvalidValue;
+    if (event->done < event->issued) return cudaErrorNotReady;
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(to->at - from->at).count();
+  return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   if (capturing) return cudaErrorInvalidValue;

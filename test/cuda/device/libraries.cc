@@ -40,11 +40,12 @@ void require_workspace(const char* what, const void* workspace, std::size_t give
 template <typename T, typename O>
 void matmul(Libraries&, const T* a, const T* b, O* c, std::int64_t M, std::int64_t N, std::int64_t K, bool transpose_a,
             bool transpose_b, bool accumulate, void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
-  device::require_allocated("matmul", a, M * K * sizeof(T));
-  device::require_allocated("matmul", b, K * N * sizeof(T));
-  device::require_allocated("matmul", c, M * N * sizeof(O));
   require_workspace("matmul", workspace, workspace_bytes, kMatmulWorkspaceBytes);
-  device::enqueue(stream, "matmul", [=] {
+  const std::vector<device::Touch> touches = {{'r', a, M * K * sizeof(T)},
+                                              {'r', b, K * N * sizeof(T)},
+                                              {'w', c, M * N * sizeof(O)},
+                                              {'w', workspace, workspace_bytes}};
+  device::enqueue(stream, "matmul", touches, [=] {
     for (std::int64_t m = 0; m < M; ++m) {
       for (std::int64_t n = 0; n < N; ++n) {
         double sum = accumulate ? number(c[m * N + n]) : 0.0;

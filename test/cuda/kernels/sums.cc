@@ -1,6 +1,5 @@
 // Sums of every kind.
 #include "kernel_check.h"
-#include "ithaca/sum_ranks.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cuda/reduce.h"
 
@@ -57,21 +56,6 @@ void over_dimensions(const std::vector<std::int64_t>& dims) {
 }
 
 template <typename T>
-void over_ranks(std::int64_t n, int ranks, DType dtype) {
-  std::vector<T> parts;
-  auto noise = Array<float>::noise(n * ranks, 8, 100.0f);
-  for (std::int64_t i = 0; i < n * ranks; ++i) parts.push_back(from_float<T>(noise[i]));
-  std::vector<T> want(std::size_t(n), T{}), out(std::size_t(n), T{});
-  std::vector<const std::byte*> sources;
-  for (int r = 0; r < ranks; ++r) sources.push_back(reinterpret_cast<const std::byte*>(parts.data() + r * n));
-  sum_ranks(sources, reinterpret_cast<std::byte*>(want.data()), std::size_t(n), dtype);
-  cuda::sum_chunks(parts.data(), out.data(), n, ranks, kNoStream);
-  CHECK(std::memcmp(out.data(), want.data(), std::size_t(n) * sizeof(T)) == 0);
-  cuda::sum_chunks(parts.data(), parts.data(), n, ranks, kNoStream);
-  CHECK(std::memcmp(parts.data(), want.data(), std::size_t(n) * sizeof(T)) == 0);
-}
-
-template <typename T>
 void sums() {
   for (const std::int64_t n : {1, 3, 1003, 4096, 1200007}) squares<T>(n, 0);
   squares<T>(2049, 1);
@@ -89,14 +73,6 @@ void sums() {
 void test_sums_kernels() {
   sums<float>();
   sums<bf16>();
-  for (const std::int64_t n : {1, 37, 4096})
-    for (const int ranks : {1, 2, 5}) {
-      over_ranks<float>(n, ranks, DType::f32);
-      over_ranks<bf16>(n, ranks, DType::bf16);
-    }
-  std::vector<std::int32_t> counts = {1 << 30, 5, 7, 1 << 29, -5, 1};
-  cuda::sum_chunks(counts.data(), counts.data(), 3, 2, kNoStream);
-  CHECK(counts[0] == (1 << 30) + (1 << 29) && counts[1] == 0 && counts[2] == 8);
 }
 
 }  // namespace ithaca::test

@@ -5,6 +5,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <type_traits>
+#include <vector>
 
 #include "fibers.h"
 
@@ -55,11 +58,27 @@ struct Place {
 };
 const Place& place();
 
-// Runs `kernel` once for every thread of every block, a block after the other, or gives that to who queues launches.
-// Throws Error on what a GPU refuses (sizes of blocks, grids and shared memory), on a barrier that some threads never
-// reach, and what `kernel` throws.
+// Runs `kernel`, of whose arguments `words` are, once for every thread of every block, a block after the other, or gives
+// that to who queues launches. Throws Error on what a GPU refuses (sizes of blocks, grids and shared memory), on a barrier
+// that some threads never reach, and what `kernel` throws.
 void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
-            std::function<void()> kernel);
+            const std::vector<std::uintptr_t>& words, std::function<void()> kernel);
+
+// The words of arguments, and of structs among them that have no padding, in which anything may stand: their pointers, and
+// what else is as long.
+template <typename... Arguments>
+std::vector<std::uintptr_t> words_of(const Arguments&... arguments) {
+  std::vector<std::uintptr_t> words;
+  [[maybe_unused]] const auto add = [&]<typename T>(const T& argument) {
+    if constexpr (std::has_unique_object_representations_v<T> && sizeof(T) % sizeof(std::uintptr_t) == 0) {
+      const std::size_t before = words.size();
+      words.resize(before + sizeof(T) / sizeof(std::uintptr_t));
+      std::memcpy(words.data() + before, static_cast<const void*>(&argument), sizeof(T));
+    }
+  };
+  (add(arguments), ...);
+  return words;
+}
 
 }  // namespace ithaca::cuda::shim
 

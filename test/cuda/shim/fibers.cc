@@ -263,10 +263,10 @@ void run(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, cons
 void queue_launches(Queue to) { queue() = std::move(to); }
 
 void launch(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
-            std::function<void()> kernel) {
+            const std::vector<std::uintptr_t>& words, std::function<void()> kernel) {
   check_sizes(name, grid, block, shared_bytes);
   if (!queue()) return run(name, grid, block, shared_bytes, kernel);
-  queue()(stream, name, [=] { run(name, grid, block, shared_bytes, kernel); });
+  queue()(stream, name, words, [=] { run(name, grid, block, shared_bytes, kernel); });
 }
 
 }  // namespace ithaca::cuda::shim

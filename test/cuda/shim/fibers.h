@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 namespace ithaca::cuda::shim {
 
@@ -12,8 +13,10 @@ namespace ithaca::cuda::shim {
 enum class Order { forward, backward, shuffled };
 void run_in(Order order);
 
-// Takes launches instead of having them run at once. Called from any thread; what it is given runs on one at a time.
-using Queue = std::function<void(void* stream, const char* name, std::function<void()> launch)>;
+// Takes launches instead of having them run at once, with the words of their arguments. Called from any thread; what it is
+// given runs on one at a time.
+using Queue = std::function<void(void* stream, const char* name, const std::vector<std::uintptr_t>& words,
+                                 std::function<void()> launch)>;
 void queue_launches(Queue queue);
 
 // The lane of this fiber in its warp.
