@@ -1,6 +1,8 @@
-/** @file Writes docs/ops.md and docs/passes.md from the records: `npm run docs`. With --check it only compares. */
+/** @file Writes docs/ops.md and docs/passes.md from the records, docs/ir.schema.json from the schema: `npm run docs`. With --check it only compares. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { z } from "zod";
+import { irSchema } from "../src/ir/json.ts";
 import type { OpDefinition } from "../src/ir/op.ts";
 import { type OpName, opNames, recordOf } from "../src/ir/ops/index.ts";
 import { printAttr } from "../src/ir/print.ts";
@@ -79,7 +81,12 @@ export function passesPage(): string {
   return `${MADE}\n# Passes\n\n${intro}\n\nIn order: ${order}.\n\n${rows.join("\n")}\n${written("scripts/write-a-pass.md")}`;
 }
 
-const pages = { "ops.md": opsPage, "passes.md": passesPage };
+/** What `ithaca ir --json` prints, as a JSON schema; a graph alone is its definition "graph". */
+export function irSchemaPage(): string {
+  return `${JSON.stringify({ title: "ithaca ir --json", ...z.toJSONSchema(irSchema) }, null, 2)}\n`;
+}
+
+const pages = { "ops.md": opsPage, "passes.md": passesPage, "ir.schema.json": irSchemaPage };
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const [file, page] of Object.entries(pages)) {

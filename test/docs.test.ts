@@ -2,10 +2,13 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { opsPage, passesPage } from "../scripts/reference.ts";
+import { irSchemaPage, opsPage, passesPage } from "../scripts/reference.ts";
 
 const read = (page: string): string =>
   readFileSync(fileURLToPath(new URL(`../docs/${page}`, import.meta.url)), "utf8");
 
 test("docs/ops.md is what `npm run docs` writes", () => expect(read("ops.md")).toBe(opsPage()));
 test("docs/passes.md is what `npm run docs` writes", () => expect(read("passes.md")).toBe(passesPage()));
+test("docs/ir.schema.json is what `npm run docs` writes", () => {
+  expect(read("ir.schema.json")).toBe(irSchemaPage());
+});

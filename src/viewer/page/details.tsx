@@ -1,7 +1,8 @@
 /** @file What is known of the value that was picked: its node, its cost, its line, its steps and its memory. */
 import { useMemo } from "preact/hooks";
 import type { ViewData, ViewNode } from "../view-data.ts";
-import { bytesText, flopsText, kindOfOp, type Pick, secondsText } from "./pick.ts";
+import { kindOfOp } from "../op-kind.ts";
+import { bytesText, flopsText, type Pick, secondsText } from "./pick.ts";
 
 interface DetailsProps {
   readonly data: ViewData;

@@ -2,7 +2,8 @@
 import dagre from "@dagrejs/dagre";
 import { useMemo, useState } from "preact/hooks";
 import type { ViewBlock, ViewData, ViewNode } from "../view-data.ts";
-import { flopsText, kindOfOp, type Pick } from "./pick.ts";
+import { kindOfOp } from "../op-kind.ts";
+import { flopsText, type Pick } from "./pick.ts";
 
 interface GraphProps {
   readonly data: ViewData;

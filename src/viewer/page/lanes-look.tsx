@@ -2,7 +2,8 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ViewData } from "../view-data.ts";
 import { surfaceOf } from "./canvas.ts";
-import { kindOfOp, type Pick, secondsText } from "./pick.ts";
+import { kindOfOp } from "../op-kind.ts";
+import { type Pick, secondsText } from "./pick.ts";
 
 interface LanesProps {
   readonly data: ViewData;

@@ -18,13 +18,3 @@ export function secondsText(seconds: number): string {
   if (seconds < 1e-3) return `${(seconds * 1e6).toFixed(1)} us`;
   return seconds < 1 ? `${(seconds * 1e3).toFixed(2)} ms` : `${seconds.toFixed(2)} s`;
 }
-
-/** Which color a node has: what moves between ranks, what moves between memories, products, attention, the rest. */
-export function kindOfOp(op: string): string {
-  if (/^(all_to_all|all_gather|all_reduce|reduce_scatter)$/.test(op)) return "comm";
-  if (/^(offload|reload|spill|fetch)$/.test(op)) return "offload";
-  if (op.startsWith("attention")) return "attention";
-  if (op.startsWith("matmul")) return "matmul";
-  if (/^(repeat|tile|checkpoint)$/.test(op)) return "region";
-  return "other";
-}
