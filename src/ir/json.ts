@@ -7,14 +7,14 @@ import { UserError } from "./error.ts";
 import type { Attrs, AttrValue, Graph, Node, Region, Value } from "./graph.ts";
 import { completeAttrs } from "./op.ts";
 import { isOpName, recordOf } from "./ops/index.ts";
-import type { TensorType } from "./type.ts";
+import { memories, type TensorType } from "./type.ts";
 
 const name = z.string().describe("A value's name, without its %.");
 
 const typeSchema = z
   .strictObject({
     dtype: z.enum(["f32", "bf16", "i32"]),
-    memory: z.enum(MEMORIES),
+    memory: z.enum(memories),
     dims: z.array(
       z.strictObject({
         size: z.int().describe("Over all ranks."),
