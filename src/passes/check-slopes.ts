@@ -12,8 +12,12 @@ const STEP = 1e-6;
 /** Of a slope by central differences in float64: STEP^2 times the third derivative, and rounding divided by STEP. */
 const TOLERANCE = 1e-6;
 
-/** The first parameter whose gradient, `d.NAME` of what `graph` gave, is not the slope of `loss_sum`; null if there is none. */
-export function wrongSlope(graph: Graph, arrays: Arrays, { outputs }: InterpretResult): string | null {
+/** The first parameter whose gradient `d.NAME` is not the slope of `loss_sum`; null if there is none. */
+export function wrongSlope(
+  graph: Graph,
+  arrays: Arrays,
+  { outputs }: InterpretResult = interpret(graph, arrays),
+): string | null {
   const loss = graph.outputs.find(({ name }) => name === "loss_sum");
   if (!loss) return null;
   const weights = graph.params.filter(

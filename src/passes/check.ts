@@ -116,7 +116,8 @@ function compare(entry: PipelineEntry, before: Graph, after: Graph, known: Known
   const now = interpret(after, arrays, { memo });
   const tolerance = pass.reference || pass.numerics !== "exact" ? REORDERED : 0;
   const mayGo = pass.establishes.includes("updated") && !pass.reference;
-  const names = pass.numerics === "exact" && !pass.reference ? "bit for bit" : "within rounding";
+  const how = { exact: "bit for bit", reordered: "within rounding", changed: "by their sizes" } as const;
+  const names = pass.reference ? how.reordered : how[pass.numerics];
 
   let compared = 0;
   for (const [kind, own, got] of [
