@@ -17,13 +17,15 @@ export interface Wanted {
   readonly module?: string;
 }
 
-/** A graph, or a body of one, with the names that its parameters have outside of all bodies. */
+/** A graph, or a body of one, with the names that its parameters, and casts of them, have outside of all bodies. */
 interface Scope extends Graph {
   readonly outside: ReadonlyMap<Value, string>;
   /** What the numbers of a family's members, of which it is the body, are below; null for any other scope. */
   readonly members: number | null;
   /** The number of the layer of which it is a body, by the name of what it gives; null for any other scope. */
   readonly layer: number | null;
+  /** The layers that its weights are of, such as `layers.3`. */
+  readonly layers: ReadonlySet<string>;
 }
 
 /** The part of `graph` that is wanted. Throws a UserError that says what there is, where there is no such part. */
@@ -34,16 +36,26 @@ export function excerpt(graph: Graph, wanted: Wanted): Graph {
     outside: new Map(graph.params.map(({ value }) => [value, value.name])),
     members: null,
     layer: null,
+    layers: layersOf(graph.params),
   });
   const found = scopes
-    .map((scope) => ({ scope, nodes: nodesOf(scope, layer, module) }))
-    .reduce((most, own) => (own.nodes.size > most.nodes.size ? own : most));
+    .map((scope) => {
+      const nodes = nodesOf(scope, layer, module);
+      return { scope, nodes, count: allNodes([...nodes]).length };
+    })
+    .reduce((most, own) => (own.count > most.count ? own : most));
   if (found.nodes.size === 0) throw notFound(graph, scopes, wanted);
   return graphOf(found.scope, found.nodes);
 }
 
 /** The scope and those of its loops and layers, in order. Tiles and fused ops are nodes as any other. */
-function scopesOf(scope: Scope): Scope[] {
+function scopesOf(given: Scope): Scope[] {
+  const outside = new Map(given.outside);
+  for (const { op, operands, results } of given.nodes) {
+    const weight = op === "cast" ? outside.get(operands[0]) : undefined;
+    if (weight !== undefined) outside.set(results[0], weight);
+  }
+  const scope = { ...given, outside };
   const inner = scope.nodes.flatMap((node) =>
     node.op === "repeat" || node.op === "checkpoint" ? scopesOf(bodyOf(scope, node)) : [],
   );
@@ -73,8 +85,12 @@ function bodyOf(scope: Scope, { op, operands, results, attrs, body }: Node): Sco
     ),
     members: op === "repeat" && isLayer ? (attrs.times as number) : scope.members,
     layer: scope.layer ?? layerIn(results[0]?.name ?? ""),
+    layers: layersOf(scope.params),
   };
 }
+
+const layersOf = (params: readonly Param[]): Set<string> =>
+  new Set(params.map(({ value }) => layerOf(value.name)).filter((layer) => /\.\d+$/.test(layer)));
 
 const isWeight = (param: Param | undefined): boolean => param !== undefined && param.role !== "input";
 
@@ -94,13 +110,12 @@ function nodesOf(scope: Scope, layer: number | undefined, module: string | undef
 }
 
 /** After `unroll` a layer is known by its number in names; before, it is all of the body that stands for it. */
-function isOfLayer({ params, members, layer: own }: Scope, { results }: Node, layer: number): boolean {
+function isOfLayer({ layers, members, layer: own }: Scope, { results }: Node, layer: number): boolean {
   if (members !== null) return layer < members;
   if (own !== null) return layer === own;
-  const weights = params.map(({ value }) => value.name).filter((name) => numberOf(name) === layer);
-  return results.some(
-    ({ name }) => layerIn(name) === layer || weights.some((weight) => name.includes(weight)),
-  );
+  // What makes gradients of a layer's weights may give the gradient of what the layer before it gave as well.
+  const numbers = results.flatMap(({ name }) => (layers.has(layerOf(name)) ? (numberOf(name) ?? []) : []));
+  return numbers.length > 0 ? numbers.includes(layer) : results.some(({ name }) => layerIn(name) === layer);
 }
 
 /** The number in `L3.x` and `d.L3.x`; null in other names. */

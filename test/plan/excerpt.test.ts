@@ -121,6 +121,12 @@ describe("a layer", () => {
     expect(part.updates.map(({ param }) => param.name)).toContain("layers.1.norm.weight");
     expect(print(part)).not.toMatch(/= .*\n.*%L2\.\S+ = |%L0\.\S+ = /);
   });
+  test("is what is recomputed as one, with its backward, too", () => {
+    const graph = behind(stagesOf({ checkpointing: "layer" }), "fuse");
+    const ops = excerpt(graph, { layer: 1 }).nodes.map(({ op }) => op);
+    expect(ops.filter((op) => op === "checkpoint")).toHaveLength(2);
+    expect(ops.filter((op) => op === "adamw")).toHaveLength(3);
+  });
   test("is inside the loop over micro batches", () => {
     const graph = behind(stagesOf({ gradientAccumulationSteps: 2 }), "fuse");
     expect(statements(excerpt(graph, { layer: 0 }))).toContain("L0.act = silu");
@@ -144,6 +150,12 @@ describe("a module", () => {
     expect(statements(part)).toEqual(
       [0, 1, 2].flatMap((i) => [`L${i}.up = matmul`, `L${i}.act = silu`, `L${i}.down = matmul`]),
     );
+  });
+  test("is what reads a cast of its weights as well", () => {
+    const part = excerpt(behind(stagesOf({ precision: "bf16" }), "precision"), { module: "mlp" });
+    const ops = part.nodes.map(({ op }) => op);
+    expect(ops.filter((op) => op !== "cast")).toEqual(["matmul", "silu", "matmul"]);
+    expect(ops.filter((op) => op === "cast")).toHaveLength(2);
   });
   test("is as small as its path is long", () => {
     expect(statements(excerpt(plain[0].graph, { module: "mlp.down" }))).toEqual(["down = matmul"]);
