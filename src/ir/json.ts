@@ -17,12 +17,12 @@ const typeSchema = z
     memory: z.enum(memories),
     dims: z.array(
       z.strictObject({
-        size: z.int().describe("Over all ranks."),
+        size: z.int().min(0).describe("Over all ranks."),
         axes: z.array(z.string()).describe("Axes of the mesh that it is split over, the major one first."),
       }),
     ),
     partial: z.array(z.string()).describe("Axes over which ranks' shares are still to be summed."),
-    times: z.int().nullable().describe("The members of a family; null for a single tensor."),
+    times: z.int().min(0).nullable().describe("The members of a family; null for a single tensor."),
   })
   .meta({ id: "type", description: "A tensor with its layout: bf16<host>[2@dp, 4096@sp]{sum@tp} in text." });
 

@@ -1,15 +1,18 @@
 /** @file Graphs as JSON: what is written is what the published schema says, and reads back as the same graph. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { UserError } from "../../src/ir/error.ts";
 import { fromJson, type GraphJson, toJson } from "../../src/ir/json.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { print } from "../../src/ir/print.ts";
+import { verify } from "../../src/ir/verify.ts";
 import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
 import { decoder, PLAIN, TRAINING } from "../support/decoders.ts";
+import { runs } from "../support/fuzz.ts";
 
 const schema = JSON.parse(
   readFileSync(fileURLToPath(new URL("../../docs/ir.schema.json", import.meta.url)), "utf8"),
@@ -85,6 +88,37 @@ describe("what is no graph", () => {
       'has no attribute "colour"',
     );
     expect(said(changed(({ params }) => void params.push(params[0])))).toContain("is defined twice");
+  });
+  test("is refused or reads, whatever was changed in it", () => {
+    const strings = [...new Set(JSON.stringify(right).match(/"[^"]*"/g) ?? [])].map((word) =>
+      JSON.parse(word),
+    );
+    const scrap = fc.oneof(
+      fc.constantFrom<unknown>(null, -1, 0, 1.5, 1e9, "", "__proto__", "constructor", [], {}, true),
+      fc.constantFrom<unknown>(...strings),
+    );
+    /** Every place in the graph, as the object and the key that hold it. */
+    const places = (json: object): [Record<string, unknown>, string][] =>
+      Object.entries(json).flatMap(([key, value]) => [
+        [json as Record<string, unknown>, key],
+        ...(typeof value === "object" && value !== null ? places(value) : []),
+      ]);
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), scrap, (at, put) => {
+        const copy = structuredClone(right);
+        const all = places(copy);
+        const [holder, key] = all[Math.floor(at * all.length)];
+        holder[key] = put;
+        try {
+          const graph = fromJson(copy, "g.json");
+          verify(graph, ["typed"]);
+          print(graph);
+        } catch (error) {
+          if (!(error instanceof UserError && error.location === "g.json")) throw error;
+        }
+      }),
+      runs(400),
+    );
   });
   test("does not fit the published schema either", () => {
     expect(aGraph.safeParse(changed((graph) => void Object.assign(graph, { mesh: { sp: 2 } }))).success).toBe(
