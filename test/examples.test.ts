@@ -4,10 +4,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { fileURLToPath } from "node:url";
-import { afterAll, expect, test } from "vitest";
-import { compileConfig } from "../src/compile.ts";
+import { afterAll, describe, expect, test } from "vitest";
+import { compileConfig, planConfig } from "../src/compile.ts";
 import { loadConfig } from "../src/config/load.ts";
+import { loadPasses } from "../src/extend/passes.ts";
+import { allNodes, type Graph } from "../src/ir/graph.ts";
+import { parse } from "../src/ir/parse.ts";
 import { train } from "../src/launch/train.ts";
+import { numbersKept } from "../src/passes/check.ts";
+import { runPipeline } from "../src/passes/run.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-examples-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -59,3 +64,63 @@ test("reduce-in-bf16 sends half the bytes, and two ranks learn all the same", as
   expect(Math.abs(last - whole[9].loss)).toBeLessThan(1e-3);
   expect(last).toBeLessThan(first - 0.2);
 }, 120_000);
+
+describe("fuse-add-norm", () => {
+  const folder = fileURLToPath(new URL("../examples/passes/add-rms-norm/", import.meta.url));
+  const settings = (after: string) => [
+    `ops=${JSON.stringify([join(folder, "add_rms_norm.ts")])}`,
+    `passes=${JSON.stringify([{ file: join(folder, "fuse-add-norm.ts"), after }])}`,
+  ];
+  const ops = (graph: Graph) => allNodes(graph.nodes).map(({ op }) => op);
+
+  test.each([
+    // Of a layer that is rolled up, the first norm is behind an add of the layer before, and so is the last of all.
+    ["rolled up", "ulysses", { add_rms_norm: 1, rms_norm: 2 }],
+    ["written out, with their gradients", "tile-loss", { add_rms_norm: 32, rms_norm: 1 }],
+  ])(
+    "keeps every bit where layers are %s",
+    async (_, after, counts) => {
+      const config = configOf("walk", ...settings(after));
+      const { stages, entries } = await planConfig(config, {
+        stopAfter: after === "ulysses" ? "simplify" : "fuse-add-norm",
+      });
+      const at = stages.findIndex(({ pass }) => pass === "fuse-add-norm");
+      for (const [op, count] of Object.entries(counts))
+        expect(
+          ops(stages[at].graph).filter((own) => own === op),
+          op,
+        ).toHaveLength(count);
+      const lines: string[] = [];
+      runPipeline(stages[0].graph, entries, { compare: numbersKept({ report: (line) => lines.push(line) }) });
+      expect(lines.find((line) => line.startsWith("fuse-add-norm"))).toMatch(
+        /bit for bit, and rank by rank on 2 ranks$/,
+      );
+    },
+    60_000,
+  );
+
+  test("leaves an add that something reads in between", () => {
+    const [{ pass }] = loadPasses(join(folder, "fuse-add-norm.ts"));
+    const text = (between: string) => `graph g {
+  input %a : f32[2, 4]
+  param %w : f32[4]
+  %h = add %a, %a : f32[2, 4]
+  ${between}
+  %n = rms_norm %h, %w : f32[2, 4]
+  return n = %n
+  return h = %h
+}
+`;
+    const kept = parse(text("%r = relu %h : f32[2, 4]"));
+    expect(pass.run(kept, {})).toBe(kept);
+    expect(ops(pass.run(parse(text("")), {}))).toEqual(["add_rms_norm"]);
+  });
+
+  test("trains to the same loss with the op's kernel", async () => {
+    const plain = await trained("definition", "unfused");
+    const config = configOf("definition", ...settings("tile-loss"));
+    expect(ops((await planConfig(config)).stages.at(-1)?.graph as Graph)).toContain("add_rms_norm");
+    const fused = await trained("definition", "fused", ...settings("tile-loss"));
+    expect(Math.abs(fused[9].loss - plain[9].loss)).toBeLessThan(1e-4);
+  }, 120_000);
+});
