@@ -94,8 +94,9 @@ function partsOf(line: string, names: Names): Part[] {
     string,
     string | undefined,
   ];
-  const definition =
-    /^[ +-]*(?:(?:input|param|state) %\S+|%\S+(?:, %\S+)* =)/.exec(statement)?.[0].length ?? 0;
+  // A step of the plan has its number and lane in front.
+  const made = /^[ +-]*(?:\d+ \w+ +)?(?:(?:input|param|state) %\S+|%\S+(?:, %\S+)* =)/.exec(statement);
+  const definition = made?.[0].length ?? 0;
   const parts: Part[] = [];
   let at = 0;
   for (const match of statement.matchAll(NAME)) {
@@ -109,7 +110,7 @@ function partsOf(line: string, names: Names): Part[] {
 
 /** Text between values; the op in it, if there is one, has its kind. */
 function wordsOf(text: string): Part[] {
-  const op = /^( ?=? ?)([a-z_]\w*)(.*)$/s.exec(text);
+  const op = /^((?:@\d+)? ?=? ?)([a-z_]\w*)(.*)$/s.exec(text);
   if (!op || !isOpName(op[2])) return text === "" ? [] : [{ text }];
   return [{ text: op[1] }, { text: op[2], kind: kindOfOp(op[2]) }, { text: op[3] }];
 }

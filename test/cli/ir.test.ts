@@ -119,6 +119,14 @@ describe("--html", () => {
     expect(page.replace(/<a [^>]*>.*?<\/a>/g, "")).not.toMatch(/%[a-z]/);
   });
 
+  test("of the plan links steps to the steps that made what they read", async () => {
+    expect(await ir("--after", "plan", "--html")).toBe(0);
+    expect(said.stdout).toMatch(
+      /<b class="attention">attention<\/b> <a href="#s0-L0\.q\.1">%L0\.q\.1<\/a>@\d+/,
+    );
+    expect(said.stdout).toMatch(/<a id="s0-L0\.q\.1">/);
+  });
+
   test("of a difference has what came and what went", async () => {
     expect(await ir("--after", "ulysses", "--diff", "--html")).toBe(0);
     expect(said.stdout).toMatch(/<span class="added">\+.*all_to_all/);
