@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { processAllowance } from "../src/codegen/cpu/target.ts";
-import { printBytes } from "../src/ir/plan.ts";
+import { printBytes } from "../src/ir/units.ts";
 import { random } from "../test/support/random.ts";
 import { configFrom, runOnce, writeModel, writeTokens } from "./run-once.ts";
 

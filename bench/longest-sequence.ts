@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { planConfig } from "../src/compile.ts";
 import type { Config } from "../src/config/load.ts";
-import { printBytes } from "../src/ir/plan.ts";
+import { printBytes } from "../src/ir/units.ts";
 import { distance, type OneStep, oneStep } from "../test/support/one-step.ts";
 import { random } from "../test/support/random.ts";
 import { configFrom, runOnce, writeModel, writeTokens } from "./run-once.ts";

@@ -10,11 +10,10 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadConfig } from "../src/config/load.ts";
 import { forecast, limitsOf, probe } from "../src/forecast.ts";
-import { printBytes } from "../src/ir/plan.ts";
+import { printBytes, printSeconds } from "../src/ir/units.ts";
 import { type Allowance, allowancesFor, hostAllowance, machineOf, machines } from "../src/plan/machines.ts";
 import { assumptionsOf } from "../src/plan/projection.ts";
 import { longestSequence } from "../src/plan/search.ts";
-import { printSeconds } from "../src/plan/timeline-svg.ts";
 
 /** One row to search. */
 export interface Row {

@@ -1,11 +1,19 @@
-/** @file Writes docs/ops.md and docs/passes.md from the records: `npm run docs`. With --check it only compares. */
+/**
+ * @file Writes what is made of other things: docs/ops.md and docs/passes.md from the records, docs/ir.schema.json from the
+ * schema, and the excerpts in ARCHITECTURE.md: `npm run docs`. With --check it only compares.
+ */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { z } from "zod";
+import { irSchema } from "../src/ir/json.ts";
 import type { OpDefinition } from "../src/ir/op.ts";
 import { type OpName, opNames, recordOf } from "../src/ir/ops/index.ts";
 import { printAttr } from "../src/ir/print.ts";
 import { type TensorType, tensor } from "../src/ir/type.ts";
 import { DEFAULTS, trainingPipeline } from "../src/passes/pipeline.ts";
+import { withExcerpts } from "./walk.ts";
+
+const pathOf = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url));
 
 const MADE = "<!-- Made by `npm run docs` from the records. Don't edit. -->";
 
@@ -43,8 +51,7 @@ export function opsPage(): string {
   return `${MADE}\n# Ops\n\n${intro}\n\n${opNames.map(opSection).join("\n")}`;
 }
 
-const textOf = (path: string): string =>
-  readFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), "utf8");
+const textOf = (path: string): string => readFileSync(pathOf(path), "utf8");
 
 /** What a person wrote, with files of the repository where `{{path}}` stands. */
 function written(path: string): string {
@@ -79,15 +86,28 @@ export function passesPage(): string {
   return `${MADE}\n# Passes\n\n${intro}\n\nIn order: ${order}.\n\n${rows.join("\n")}\n${written("scripts/write-a-pass.md")}`;
 }
 
-const pages = { "ops.md": opsPage, "passes.md": passesPage };
+/** What `ithaca ir --json` prints, as a JSON schema; a graph alone is its definition "graph". */
+export function irSchemaPage(): string {
+  return `${JSON.stringify({ title: "ithaca ir --json", ...z.toJSONSchema(irSchema) }, null, 2)}\n`;
+}
+
+export function architecturePage(): Promise<string> {
+  return withExcerpts(textOf("ARCHITECTURE.md"));
+}
+
+const pages = {
+  "docs/ops.md": opsPage,
+  "docs/passes.md": passesPage,
+  "docs/ir.schema.json": irSchemaPage,
+  "ARCHITECTURE.md": architecturePage,
+};
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const [file, page] of Object.entries(pages)) {
-    const path = fileURLToPath(new URL(`../docs/${file}`, import.meta.url));
-    const text = page();
-    if (!process.argv.includes("--check")) writeFileSync(path, text);
-    else if (readFileSync(path, "utf8") !== text) {
-      console.error(`docs/${file} is stale: run npm run docs`);
+    const text = await page();
+    if (!process.argv.includes("--check")) writeFileSync(pathOf(file), text);
+    else if (textOf(file) !== text) {
+      console.error(`${file} is stale: run npm run docs`);
       process.exitCode = 1;
     }
   }

@@ -5,12 +5,13 @@ import type { Config } from "./config/load.ts";
 import { customized } from "./extend/pipeline.ts";
 import { modelFlops } from "./ir/flops.ts";
 import type { Graph } from "./ir/graph.ts";
-import { type Plan, printBytes } from "./ir/plan.ts";
+import type { Plan } from "./ir/plan.ts";
 import { findRaces } from "./ir/race.ts";
 import type { Mesh } from "./ir/type.ts";
+import { printBytes } from "./ir/units.ts";
 import type { Rates } from "./passes/keep.ts";
 import { offloadableBytes } from "./passes/offload.ts";
-import { trainingPipeline } from "./passes/pipeline.ts";
+import { type PipelineEntry, trainingPipeline } from "./passes/pipeline.ts";
 import { planMemory } from "./passes/plan-memory.ts";
 import { runPipeline, type Stage } from "./passes/run.ts";
 import { schedule, type Target } from "./passes/schedule.ts";
@@ -46,6 +47,8 @@ export interface PlanningOptions {
 
 export interface Choice {
   readonly stages: readonly Stage[];
+  /** The passes that made the stages behind the first, in order. */
+  readonly entries: readonly PipelineEntry[];
   /** Null when the road was left early. */
   readonly plan: Plan | null;
   /** What was tried; the last is the plan's. */
@@ -84,7 +87,7 @@ export function planOf(graph: Graph, target: Target, verify = true): Plan {
   return plan;
 }
 
-type Attempt = Pick<Choice, "stages" | "plan"> & { readonly trial: Trial | null };
+type Attempt = Pick<Choice, "stages" | "entries" | "plan"> & { readonly trial: Trial | null };
 
 /** Runs the passes and plans. Where the compiler decides, the fastest policy that fits the limits is taken. */
 export function choose(graph: Graph, config: Config, options: PlanningOptions): Choice {
@@ -100,8 +103,9 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
     return own;
   };
   const layers = layerCount(graph);
-  const result = ({ stages, plan, trial }: Attempt): Choice => ({
+  const result = ({ stages, entries, plan, trial }: Attempt): Choice => ({
     stages,
+    entries,
     plan,
     trials: trial ? [...trials.filter((own) => own !== trial), trial] : trials,
     policies,
@@ -134,20 +138,15 @@ function attemptOf(graph: Graph, config: Config, options: PlanningOptions, polic
   const verify = effort === "verify";
   const own = config.target === "cuda" ? cudaTarget(graph.mesh) : cpuTarget(graph.mesh, config.threads);
   const target = options.target?.(graph.mesh) ?? own;
-  const stages = runPipeline(
-    graph,
-    customized(trainingPipeline({ ...trainingOptions(config), ...policy }), config.passes),
-    {
-      verify,
-      ...(stopAfter !== undefined && { stopAfter }),
-    },
-  );
-  if (stopAfter !== undefined) return { stages, plan: null, trial: null };
+  const all = customized(trainingPipeline({ ...trainingOptions(config), ...policy }), config.passes);
+  const stages = runPipeline(graph, all, { verify, ...(stopAfter !== undefined && { stopAfter }) });
+  const entries = all.slice(0, stages.length - 1);
+  if (stopAfter !== undefined) return { stages, entries, plan: null, trial: null };
   const last = stages[stages.length - 1].graph;
   const plan = effort === "schedule" ? schedule(last, target) : planOf(last, target, verify);
   const { deviceBytes, hostBytes, fileBytes } = needs(plan);
   const excess = excessOf({ deviceBytes, hostBytes, fileBytes }, config);
-  return { stages, plan, trial: { ...policy, deviceBytes, hostBytes, fileBytes, excess } };
+  return { stages, entries, plan, trial: { ...policy, deviceBytes, hostBytes, fileBytes, excess } };
 }
 
 /** The first of `policies` that fits, where the last, `least`, does: the further down the list, the less is needed. */

@@ -1,6 +1,5 @@
 /** @file The whole road: a configuration in, a plan and the sources of a training program out. */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { type Choice, choose, type PlanningOptions } from "./choose.ts";
 import type { Source } from "./codegen/build.ts";
 import { emitCpu } from "./codegen/cpu/emit.ts";
@@ -15,11 +14,10 @@ import type { Graph } from "./ir/graph.ts";
 import { type Plan, printPlan } from "./ir/plan.ts";
 import { print } from "./ir/print.ts";
 import type { Mesh } from "./ir/type.ts";
+import type { PipelineEntry } from "./passes/pipeline.ts";
 import type { Stage } from "./passes/run.ts";
 
 export interface CompileOptions {
-  /** Folder to which the graph after every pass and the plan are written. */
-  readonly dump?: string;
   /** Stop behind this pass: there are no sources then. */
   readonly stopAfter?: string;
 }
@@ -36,6 +34,8 @@ export interface Compiled {
   /** Null when the road was left early. */
   readonly plan: Plan | null;
   readonly stages: readonly CompiledStage[];
+  /** The passes that made the stages behind the first, in order. */
+  readonly entries: readonly PipelineEntry[];
   /** The plan as text, made when it is asked for; "" where there is none. */
   readonly planText: string;
   /** Number of elements of all weights. */
@@ -94,19 +94,18 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
   const emit = config.target === "cuda" ? emitCuda : emitCpu;
   const sources = plan ? emit(plan, emitting) : [];
   clock.lap("codegen");
-  const compiled: Compiled = {
+  return {
     model,
     sources,
     plan,
     stages: stages.map(withText),
+    entries: planned.entries,
     get planText() {
       return plan ? printPlan(plan) : "";
     },
     parameters: parameterCount(graph),
     seconds: { ...planned.seconds, ...clock.seconds },
   };
-  if (options.dump !== undefined) writeDump(compiled, options.dump);
-  return compiled;
 }
 
 async function loadAllOps(files: readonly string[]): Promise<readonly OpFile[]> {
@@ -167,14 +166,6 @@ function withText(stage: Stage): CompiledStage {
       return print(stage.graph);
     },
   };
-}
-
-function writeDump({ stages, plan }: Compiled, folder: string): void {
-  mkdirSync(folder, { recursive: true });
-  stages.forEach(({ pass, text }, i) => {
-    writeFileSync(join(folder, `${String(i).padStart(2, "0")}-${pass}.ir`), text);
-  });
-  if (plan) writeFileSync(join(folder, "plan.txt"), printPlan(plan));
 }
 
 /** Seconds since the lap before, by name. */

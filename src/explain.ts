@@ -2,9 +2,8 @@
 import type { Trial } from "./choose.ts";
 import type { Config } from "./config/load.ts";
 import type { Forecast } from "./forecast.ts";
-import { printBytes } from "./ir/plan.ts";
 import { printType } from "./ir/type.ts";
-import { printSeconds } from "./plan/timeline-svg.ts";
+import { printBytes, printSeconds } from "./ir/units.ts";
 import { decisionsOf } from "./policies.ts";
 
 /** One choice. */

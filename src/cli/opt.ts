@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { UserError } from "../ir/error.ts";
+import { fromJson, toJson } from "../ir/json.ts";
 import { parse } from "../ir/parse.ts";
 import { print as printGraph } from "../ir/print.ts";
 import { printComplaint, verify } from "../ir/verify.ts";
@@ -12,22 +13,18 @@ import { heldBy, runPipeline } from "../passes/run.ts";
 import { printStats, statsOf } from "../passes/stats.ts";
 import { lineDiff } from "./diff.ts";
 import { dumper } from "./dump.ts";
-import { print, printJson, report } from "./output.ts";
+import { type PassesOptions, print, printJson, report, withPassesOptions } from "./output.ts";
 
-interface OptOptions {
+interface OptOptions extends PassesOptions {
   readonly passes: string;
   readonly load: readonly string[];
-  readonly check: boolean;
-  readonly stats: boolean;
   readonly diff: boolean;
-  readonly json: boolean;
-  readonly dump?: string;
 }
 
 export function optCommand(): Command {
-  return new Command("opt")
+  return withPassesOptions(new Command("opt"))
     .description("run passes on IR text")
-    .argument("<file>", 'a file with a graph as "ithaca ir" prints it; - is standard input')
+    .argument("<file>", 'a file with a graph as "ithaca ir" prints it, text or JSON; - is standard input')
     .requiredOption("-p, --passes <list>", 'what to run, in order: "ulysses axis=sp; tile-loss tiles=8"')
     .option(
       "-l, --load <file>",
@@ -35,11 +32,7 @@ export function optCommand(): Command {
       (file: string, all: readonly string[]) => [...all, file],
       [] as readonly string[],
     )
-    .option("--check", "run the graph before and after each pass on small random inputs and compare", false)
     .option("--diff", "print what the passes changed instead of the graph", false)
-    .option("--stats", "print time, ops, bytes and FLOPs of each pass on standard error", false)
-    .option("--dump <dir>", "write the graph after each pass there")
-    .option("--json", "print one JSON object", false)
     .action(async (file: string, options: OptOptions) => {
       const known = withPasses(builtinPasses(), await loaded(options.load));
       const entries = parsePasses(options.passes, known);
@@ -50,9 +43,10 @@ export function optCommand(): Command {
         ...(options.check && { compare: numbersKept({ report }) }),
         ...(write && { onStage: write }),
       });
-      const text = printGraph(stages[stages.length - 1].graph);
+      const last = stages[stages.length - 1].graph;
+      const text = printGraph(last);
       if (options.stats && !options.json) report(printStats(stages).trimEnd());
-      if (options.json) printJson({ text, passes: statsOf(stages) });
+      if (options.json) printJson({ text, graph: toJson(last), passes: statsOf(stages) });
       else print(options.diff ? lineDiff(printGraph(graph), text, file, "after the passes") : text);
     });
 }
@@ -65,6 +59,14 @@ async function loaded(files: readonly string[]): Promise<KnownPass[]> {
   if (files.length === 0) return [];
   const { loadPasses } = await import("../extend/passes.ts");
   return files.flatMap((file) => loadPasses(file, "--load", { orOps: true }));
+}
+
+function readJson(text: string, location: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UserError(`it is no JSON: ${(error as Error).message}`, { location });
+  }
 }
 
 /** The graph of a file. What doesn't verify is the user's to mend: no pass is to blame. */
@@ -80,7 +82,7 @@ function readGraph(file: string) {
       remedy: "Give a file with a graph: ithaca ir config.yaml --after shard > graph.ir makes one.",
     });
   }
-  const graph = parse(text, name);
+  const graph = text.trimStart().startsWith("{") ? fromJson(readJson(text, name), name) : parse(text, name);
   const [first, ...others] = verify(graph);
   if (first) {
     throw new UserError(

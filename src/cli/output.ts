@@ -12,15 +12,22 @@ import { PassError } from "../passes/run.ts";
 /** Sets the exit code of the process. */
 export type Exit = (code: number) => void;
 
-/** Options that every command with a configuration has. */
-export interface ConfigOptions {
-  readonly set: readonly string[];
+/** Options that every command with passes has. */
+export interface PassesOptions {
+  readonly dump?: string;
+  readonly stats: boolean;
+  readonly check: boolean;
   readonly json: boolean;
 }
 
-/** A command that takes a configuration file, --set and --json. */
+/** Options that every command with a configuration has. */
+export interface ConfigOptions extends PassesOptions {
+  readonly set: readonly string[];
+}
+
+/** A command that takes a configuration file, --set and what every command with passes takes. */
 export function configCommand(name: string, description: string): Command {
-  return new Command(name)
+  const command = new Command(name)
     .description(description)
     .argument("<config>", "configuration file, such as config.yaml")
     .option(
@@ -28,7 +35,15 @@ export function configCommand(name: string, description: string): Command {
       "change a value of the configuration, such as max_steps=100; may be repeated",
       (option: string, all: readonly string[]) => [...all, option],
       [] as readonly string[],
-    )
+    );
+  return withPassesOptions(command);
+}
+
+export function withPassesOptions(command: Command): Command {
+  return command
+    .option("--dump <dir>", "write the graph after each pass there, and the plan where there is one")
+    .option("--stats", "print time, ops, bytes and FLOPs of each pass on standard error", false)
+    .option("--check", "run the graph before and after each pass on small random inputs and compare", false)
     .option("--json", "print one JSON object", false);
 }
 

@@ -3,12 +3,12 @@ import type { Config } from "../config/load.ts";
 import { grouped } from "../config/values.ts";
 import { reasonsOf } from "../explain.ts";
 import type { Forecast } from "../forecast.ts";
-import { bytesSent, printBytes, totalBytesSent } from "../ir/plan.ts";
+import { bytesSent, totalBytesSent } from "../ir/plan.ts";
+import { printBytes, printSeconds } from "../ir/units.ts";
 import { reportKinds } from "../plan/anatomy.ts";
 import { columnsOf, sparkline } from "../plan/chart.ts";
 import type { MemoryReport } from "../plan/report.ts";
 import type { Found } from "../plan/search.ts";
-import { printSeconds } from "../plan/timeline-svg.ts";
 
 /** Columns of the terminal's timeline. */
 const WIDTH = 64;

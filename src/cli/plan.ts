@@ -11,6 +11,7 @@ import { columnsOf } from "../plan/chart.ts";
 import { type Machine, machineNames, machineOf } from "../plan/machines.ts";
 import { type Found, longestSequence } from "../plan/search.ts";
 import { timelineSvg } from "../plan/timeline-svg.ts";
+import { inspect } from "./inspect.ts";
 import { type ConfigOptions, configCommand, type Exit, print, printJson, report } from "./output.ts";
 import { foundText, planText } from "./plan-text.ts";
 
@@ -52,11 +53,12 @@ export function planCommand(exit: Exit): Command {
         config = { ...config, sequence_length: found.sequence };
       }
       const made = await forecast(config, machine);
+      const inspected = inspect(made.planned, options);
       if (options.timeline !== undefined) {
         writeFileSync(options.timeline, drawn(config, made));
         report(`${options.timeline} shows the step`);
       }
-      if (options.json) printJson(await jsonOf(config, made, found, options.explain));
+      if (options.json) printJson({ ...(await jsonOf(config, made, found, options.explain)), ...inspected });
       else print(`${found ? `${foundText(found)}\n` : ""}${planText(config, made, options.explain)}`);
       if (made.excess !== null) exit(1);
     });

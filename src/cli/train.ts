@@ -7,6 +7,7 @@ import { loadConfig } from "../config/load.ts";
 import { type OuterJob, outerJob, requireFitting } from "../launch/outer-job.ts";
 import { duration } from "../launch/progress.ts";
 import { train } from "../launch/train.ts";
+import { inspect } from "./inspect.ts";
 import { type ConfigOptions, configCommand, type Exit, print, printJson, report } from "./output.ts";
 
 interface TrainCommandOptions extends ConfigOptions {
@@ -33,15 +34,17 @@ export function trainCommand(exit: Exit): Command {
 
 async function trainAndTell(
   file: string,
-  { set, json, profile }: TrainCommandOptions,
+  options: TrainCommandOptions,
   job: OuterJob | null,
   exit: Exit,
 ): Promise<void> {
+  const { set, json, profile } = options;
   const begin = performance.now();
   const config = loadConfig(file, set);
   if (job) requireFitting(job, config);
   const { compileConfig } = await import("../compile.ts");
   const compiled = await compileConfig(config);
+  const inspected = inspect(compiled, options);
   const { exitCode, last } = await train(compiled, config, {
     report,
     lines: json ? process.stderr : process.stdout,
@@ -58,6 +61,7 @@ async function trainAndTell(
       final,
       seconds,
       last_step: last ?? null,
+      ...inspected,
     });
   } else if (final !== null) {
     print(`trained in ${duration(seconds)}; the model is in ${final}`);

@@ -8,6 +8,7 @@ import { UserError } from "../ir/error.ts";
 import { machineOf } from "../plan/machines.ts";
 import type { ViewData, ViewSpan } from "../viewer/view-data.ts";
 import { lineDiff } from "./diff.ts";
+import { inspect } from "./inspect.ts";
 import { type ConfigOptions, configCommand, print, printJson } from "./output.ts";
 
 interface ViewOptions extends ConfigOptions {
@@ -19,16 +20,18 @@ export function viewCommand(): Command {
   return configCommand("view", "write a page that shows graph, passes, memory and schedule")
     .option("--out <file>", "the page; output_dir/view.html unless given")
     .option("--trace <file>", "a trace that `train --profile` wrote, to stand beside the prediction")
-    .action(async (file: string, { set, json, out, trace }: ViewOptions) => {
-      const config = loadConfig(file, set, { planning: true });
+    .action(async (file: string, options: ViewOptions) => {
+      const { out, trace } = options;
+      const config = loadConfig(file, options.set, { planning: true });
       const { forecast } = await import("../forecast.ts");
       const machine = config.target === "cuda" ? (machineOf(config.machine ?? "h100-80gb") ?? null) : null;
       const made = await forecast(config, machine);
+      const inspected = inspect(made.planned, options);
       const data = await collected(config, made, trace === undefined ? [] : readTrace(trace));
       const { pageOf } = await import("../viewer/page.ts");
       const path = resolve(out ?? join(config.output_dir, "view.html"));
       writeFileSync(path, pageOf(data));
-      if (json) printJson({ page: path });
+      if (options.json) printJson({ page: path, ...inspected });
       else print(`${path} opens in a browser`);
     });
 }

@@ -17,7 +17,7 @@ export function zeros(sizes: readonly number[]): NDArray {
 export function array(sizes: readonly number[], data: ArrayLike<number>): NDArray {
   if (data.length !== product(sizes))
     throw new Error(`${data.length} elements for sizes [${sizes.join(", ")}]`);
-  return { sizes, data: Float64Array.from(data) };
+  return { sizes, data: new Float64Array(data) };
 }
 
 export function scalar(value: number): NDArray {
@@ -56,20 +56,36 @@ export function generate(sizes: readonly number[], value: (index: readonly numbe
   return result;
 }
 
+/** Calls `visit` for every row, along the last dimension, of a block of `sizes` that begins at `start` in an array of `whole`. */
+function forEachRow(
+  whole: readonly number[],
+  start: readonly number[],
+  sizes: readonly number[],
+  visit: (wholeAt: number, partAt: number, length: number) => void,
+): void {
+  const length = sizes.at(-1) ?? 1;
+  const strides = stridesOf(whole);
+  const first = start.reduce((offset, at, d) => offset + at * strides[d], 0);
+  forEachIndex(sizes.slice(0, -1), (index, row) => {
+    let at = first;
+    for (let d = 0; d < index.length; d++) at += index[d] * strides[d];
+    visit(at, row * length, length);
+  });
+}
+
 /** The part of `x` that begins at `start` and has `sizes`. */
 export function slice(x: NDArray, start: readonly number[], sizes: readonly number[]): NDArray {
-  const strides = stridesOf(x.sizes);
-  return generate(
-    sizes,
-    (index) => x.data[index.reduce((offset, at, d) => offset + (at + start[d]) * strides[d], 0)],
-  );
+  const part = zeros(sizes);
+  forEachRow(x.sizes, start, sizes, (from, to, length) => {
+    for (let i = 0; i < length; i++) part.data[to + i] = x.data[from + i];
+  });
+  return part;
 }
 
 /** Adds `part` into `x`, beginning at `start`. The one function here that writes to its argument. */
 export function addInto(x: NDArray, part: NDArray, start: readonly number[]): void {
-  const strides = stridesOf(x.sizes);
-  forEachIndex(part.sizes, (index, flat) => {
-    x.data[index.reduce((offset, at, d) => offset + (at + start[d]) * strides[d], 0)] += part.data[flat];
+  forEachRow(x.sizes, start, part.sizes, (to, from, length) => {
+    for (let i = 0; i < length; i++) x.data[to + i] += part.data[from + i];
   });
 }
 

@@ -2,13 +2,17 @@
  * @file Runs a graph on plain float64 arrays, whole or rank by rank; slow and obviously right.
  *
  * Rank by rank, every op sees only a rank's share of its operands, exactly as a compiled program would. A collective,
- * the identity on the global value, puts the shares together and cuts them anew for its result's layout.
+ * the identity on the global value, puts the shares together and cuts them anew for its result's layout. What is
+ * computed from the same arrays is computed once: by ranks that hold one weight, and where the caller keeps a memo by
+ * graphs that have a part in common.
  */
 import { addInto, type NDArray, product, slice, zeros } from "./array.ts";
 import type { Graph, Node, Region, Value } from "./graph.ts";
+import { Memo } from "./memo.ts";
 import { recordOf } from "./ops/index.ts";
+import { printAttrs } from "./print.ts";
 import { lastPart, tileAttrs } from "./tiles.ts";
-import { localSizes, type Mesh, sizesOf, type TensorType } from "./type.ts";
+import { localSizes, type Mesh, printType, sizesOf, type TensorType } from "./type.ts";
 
 /** A family's arrays have a first dimension of `times`. */
 export type Arrays = ReadonlyMap<string, NDArray>;
@@ -31,13 +35,16 @@ export type Watch = (path: string, value: Value, shares: readonly NDArray[], nod
 interface Run {
   readonly mesh: Mesh;
   readonly ranks: readonly (ReadonlyMap<string, number> | null)[];
+  readonly memo: Memo;
   readonly watch: Watch | undefined;
   readonly path: string;
 }
 
-interface InterpretOptions {
+export interface InterpretOptions {
   /** Runs every rank on its share and puts the results together. */
   readonly byRank?: boolean;
+  /** Of earlier runs, whose graphs may be others. */
+  readonly memo?: Memo;
   readonly watch?: Watch;
 }
 
@@ -45,9 +52,10 @@ interface InterpretOptions {
 export function interpret(
   graph: Graph,
   arrays: Arrays,
-  { byRank = false, watch }: InterpretOptions = {},
+  { byRank = false, memo = new Memo(), watch }: InterpretOptions = {},
 ): InterpretResult {
-  const run: Run = { mesh: graph.mesh, ranks: byRank ? coordinatesOf(graph.mesh) : [null], watch, path: "" };
+  const ranks = byRank ? coordinatesOf(graph.mesh) : [null];
+  const run: Run = { mesh: graph.mesh, ranks, memo, watch, path: "" };
   const env = new Map<Value, Shares>();
   for (const { value } of graph.params) {
     const whole = arrays.get(value.name);
@@ -71,9 +79,13 @@ export function coordinatesOf(mesh: Mesh): ReadonlyMap<string, number>[] {
   return ranks;
 }
 
-/** Where a rank's share of each dimension begins. */
-function startOf(type: TensorType, mesh: Mesh, rank: ReadonlyMap<string, number>): number[] {
-  const sizes = localSizes(type, mesh);
+/** Where a rank's share of each dimension, of `sizes`, begins. */
+function startOf(
+  type: TensorType,
+  sizes: readonly number[],
+  mesh: Mesh,
+  rank: ReadonlyMap<string, number>,
+): number[] {
   return type.dims.map((dim, d) => {
     const part = dim.axes.reduce((index, axis) => index * (mesh.get(axis) ?? 1) + (rank.get(axis) ?? 0), 0);
     return part * sizes[d];
@@ -82,7 +94,7 @@ function startOf(type: TensorType, mesh: Mesh, rank: ReadonlyMap<string, number>
 
 /** The share of every rank, in the order of their numbers. */
 export function sharesOf(whole: NDArray, type: TensorType, mesh: Mesh): readonly NDArray[] {
-  return split(whole, type, { mesh, ranks: coordinatesOf(mesh) });
+  return split(whole, type, { mesh, ranks: coordinatesOf(mesh), memo: new Memo() });
 }
 
 /** The whole value of the shares of every rank; partial sums are added up. */
@@ -95,24 +107,34 @@ const withTimes = (type: TensorType, sizes: readonly number[]): number[] =>
 
 type Ranks = Pick<Run, "mesh" | "ranks">;
 
-function split(whole: NDArray, type: TensorType, { mesh, ranks }: Ranks): Shares {
+/** `slice`, once for each place. */
+function part(x: NDArray, start: readonly number[], sizes: readonly number[], memo: Memo): NDArray {
+  return memo.of(`slice [${start}] [${sizes}]`, [x], () => [slice(x, start, sizes)])[0];
+}
+
+function split(whole: NDArray, type: TensorType, { mesh, ranks, memo }: Ranks & Pick<Run, "memo">): Shares {
+  const sizes = localSizes(type, mesh);
+  const isWhole = type.partial.length === 0 && type.dims.every(({ axes }) => axes.length === 0);
   return ranks.map((rank) => {
-    if (!rank) return whole;
-    const start = startOf(type, mesh, rank);
+    if (!rank || isWhole) return whole;
     // Of a partial sum the first rank along each axis holds everything, the others zeros.
-    if (type.partial.some((axis) => rank.get(axis) !== 0)) return zeros(localSizes(type, mesh));
-    return slice(whole, type.times === null ? start : [0, ...start], withTimes(type, localSizes(type, mesh)));
+    if (type.partial.some((axis) => rank.get(axis) !== 0))
+      return memo.of(`zeros [${sizes}]`, [], () => [zeros(sizes)])[0];
+    const start = startOf(type, sizes, mesh, rank);
+    return part(whole, type.times === null ? start : [0, ...start], withTimes(type, sizes), memo);
   });
 }
 
 function join(shares: Shares, type: TensorType, { mesh, ranks }: Ranks): NDArray {
   if (!ranks[0]) return shares[0];
-  const whole = zeros(withTimes(type, sizesOf(type)));
   const owned = new Set([...type.partial, ...type.dims.flatMap((dim) => dim.axes)]);
+  if (owned.size === 0) return shares[0];
+  const whole = zeros(withTimes(type, sizesOf(type)));
+  const sizes = localSizes(type, mesh);
   ranks.forEach((rank, i) => {
     // Copies along axes that the type doesn't mention are the same: take the first.
     if (!rank || [...rank].some(([axis, at]) => at !== 0 && !owned.has(axis))) return;
-    const start = startOf(type, mesh, rank);
+    const start = startOf(type, sizes, mesh, rank);
     addInto(whole, shares[i], type.times === null ? start : [0, ...start]);
   });
   return whole;
@@ -144,22 +166,35 @@ function runNode(node: Node, operands: readonly Shares[], run: Run): readonly Sh
   const record = recordOf(node.op);
   if (node.body) return runBody(node, node.body, operands, run);
   if (record.sharding === "moves" && node.operands.length > 0) {
-    return node.results.map((result, i) =>
-      split(join(operands[i], node.operands[i].type, run), result.type, run),
-    );
+    return node.results.map((result, i) => {
+      const { type } = node.operands[i];
+      return run.memo.of(`${printType(type)} as ${printType(result.type)}`, operands[i], () =>
+        split(join(operands[i], type, run), result.type, run),
+      );
+    });
   }
   const evaluate = record.eval;
   if (!evaluate) throw new Error(`${node.op} can't be evaluated`);
+  const isSplit = run.ranks[0] !== null;
+  const sizes = node.results.map(({ type }) => (isSplit ? localSizes(type, run.mesh) : sizesOf(type)));
+  const attrs = isSplit ? localAttrs(node, run.mesh) : node.attrs;
+  const what = `${node.op}${printAttrs(node.op, attrs)} ${JSON.stringify(sizes)}`;
+  const isCut = isSplit && node.results.some(({ type }) => type.dims.some(({ axes }) => axes.length > 0));
+  const origin = sizes.map((own) => own.map(() => 0));
   const perRank = run.ranks.map((rank, r) => {
-    const sizes = node.results.map((result) =>
-      rank ? localSizes(result.type, run.mesh) : sizesOf(result.type),
-    );
-    const starts = node.results.map(({ type }) => startOf(type, run.mesh, rank ?? new Map()));
+    const starts =
+      rank && isCut ? node.results.map(({ type }, i) => startOf(type, sizes[i], run.mesh, rank)) : origin;
     const arrays = operands.map((shares) => shares[r]);
-    const attrs = rank ? localAttrs(node, run.mesh) : node.attrs;
-    return evaluate(arrays, attrs, sizes, starts).map((result, i) => ({ ...result, sizes: sizes[i] }));
+    return run.memo.of(`${what} ${starts}`, arrays, () =>
+      evaluate(arrays, attrs, sizes, starts).map((result, i) => sized(result, sizes[i])),
+    );
   });
   return node.results.map((_, i) => perRank.map((results) => results[i]));
+}
+
+/** The array with these sizes: itself where it has them, as an operand has that is only handed on. */
+function sized(result: NDArray, sizes: readonly number[]): NDArray {
+  return result.sizes.join() === sizes.join() ? result : { ...result, sizes };
 }
 
 /** Attributes that are sizes are global; evaluation on a rank needs its own. */
@@ -175,10 +210,12 @@ function runBody(node: Node, body: Region, operands: readonly Shares[], run: Run
 }
 
 /** Member `index` of a family's share. */
-function member(share: NDArray, index: number): NDArray {
+function member(share: NDArray, index: number, memo: Memo): NDArray {
   const sizes = share.sizes.slice(1);
   const size = product(sizes);
-  return { sizes, data: share.data.subarray(index * size, (index + 1) * size) };
+  return memo.of(`member ${index}`, [share], () => [
+    { sizes, data: share.data.subarray(index * size, (index + 1) * size) },
+  ])[0];
 }
 
 function runRepeat(node: Node, body: Region, operands: readonly Shares[], run: Run): readonly Shares[] {
@@ -188,7 +225,9 @@ function runRepeat(node: Node, body: Region, operands: readonly Shares[], run: R
     const others = operands
       .slice(carry)
       .map((shares, at) =>
-        node.operands[at + carry].type.times === null ? shares : shares.map((share) => member(share, i)),
+        node.operands[at + carry].type.times === null
+          ? shares
+          : shares.map((share) => member(share, i, run.memo)),
       );
     carried = runRegion(body, [...carried, ...others], inside(node, i, run));
   }
@@ -198,9 +237,8 @@ function runRepeat(node: Node, body: Region, operands: readonly Shares[], run: R
 function runTile(node: Node, body: Region, operands: readonly Shares[], run: Run): readonly Shares[] {
   const { tiles, rest, split: cut, join: glue } = tileAttrs(node);
   const last = rest === 0 ? body : lastPart(node, run.mesh);
-  const results = node.results.map((result) =>
-    run.ranks.map((rank) => zeros(rank ? localSizes(result.type, run.mesh) : sizesOf(result.type))),
-  );
+  /** What every turn gives, by result and rank, and where it goes. */
+  const pieces = node.results.map(() => run.ranks.map((): { piece: NDArray; start: number[] }[] => []));
   /** How much of a share belongs to a part of which `size` elements are said to be cut from `whole`. */
   const share = (local: number, whole: TensorType, dim: number, size: number): number =>
     (local * size) / whole.dims[dim].size;
@@ -217,18 +255,33 @@ function runTile(node: Node, body: Region, operands: readonly Shares[], run: Run
         const step = share(all.sizes[dim], whole, dim, full);
         const length = share(all.sizes[dim], whole, dim, own);
         const sizes = all.sizes.map((size, d) => (d === dim ? length : size));
-        return slice(all, startAt(sizes, dim, i * step), sizes);
+        return part(all, startAt(sizes, dim, i * step), sizes, run.memo);
       });
     });
     runRegion(region, parts, inside(node, i, run)).forEach((shares, r) => {
       const dim = glue[r];
-      const [whole, part] = [node.results[r].type, body.returns[r].type];
-      shares.forEach((own, rank) => {
-        const total = results[r][rank];
-        const step = dim < 0 ? 0 : share(total.sizes[dim], whole, dim, part.dims[dim].size);
-        addInto(total, own, startAt(own.sizes, dim, i * step));
+      const [whole, one] = [node.results[r].type, body.returns[r].type];
+      const sizes = run.ranks[0] ? localSizes(whole, run.mesh) : sizesOf(whole);
+      const step = dim < 0 ? 0 : share(sizes[dim], whole, dim, one.dims[dim].size);
+      shares.forEach((piece, rank) => {
+        pieces[r][rank].push({ piece, start: startAt(piece.sizes, dim, i * step) });
       });
     });
   }
-  return results;
+  return node.results.map(({ type }, r) => {
+    const sizes = run.ranks[0] ? localSizes(type, run.mesh) : sizesOf(type);
+    return pieces[r].map((own) => {
+      const starts = own.map(({ start }) => start);
+      const what = `tile [${sizes}] ${JSON.stringify(starts)}`;
+      return run.memo.of(
+        what,
+        own.map(({ piece }) => piece),
+        () => {
+          const total = zeros(sizes);
+          for (const { piece, start } of own) addInto(total, piece, start);
+          return [total];
+        },
+      )[0];
+    });
+  });
 }

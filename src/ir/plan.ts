@@ -8,6 +8,7 @@ import type { Node, Role } from "./graph.ts";
 import { recordOf } from "./ops/index.ts";
 import { printAttrs } from "./print.ts";
 import { type Memory, type Mesh, printType, type TensorType } from "./type.ts";
+import { printBytes } from "./units.ts";
 
 /** Every offset is a multiple of this many bytes. */
 export const ALIGNMENT_BYTES = 256;
@@ -111,19 +112,6 @@ export function arenaBytes(
 /** `bytes` rounded up to the alignment of buffers. */
 export function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
-}
-
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
-
-/** `1536` as `1.5 KiB`. */
-export function printBytes(bytes: number): string {
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
 /** Bytes alive at the step where most are, by kind. */

@@ -8,7 +8,7 @@ import type { TensorType } from "./type.ts";
 type Meaning =
   | { readonly kind: "below"; readonly limit: number }
   | { readonly kind: "labels"; readonly limit: number }
-  | { readonly kind: "positions" | "documents" | "number" };
+  | { readonly kind: "positions" | "documents" | "document" | "number" };
 
 /** Numbers in [0, 1) from a 32-bit seed (mulberry32). */
 export function random(seed: number): () => number {
@@ -23,7 +23,8 @@ export function random(seed: number): () => number {
 
 /**
  * Arrays for all parameters of the graphs, by name: the same name gets the same array. Integers stay in the range of
- * what reads them, a third of the labels is ignored, a row has two documents and a half; states and scalars are positive.
+ * what reads them in the last graph, a third of the labels is ignored, a row has two documents and a half unless attention
+ * is told that there is one; states and scalars are positive.
  */
 export function sampleArrays(graphs: readonly Graph[], seed: number): Map<string, NDArray> {
   const arrays = new Map<string, NDArray>();
@@ -31,7 +32,7 @@ export function sampleArrays(graphs: readonly Graph[], seed: number): Map<string
     for (const { role, value } of graph.params) {
       if (arrays.has(value.name)) continue;
       const letters = [...value.name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) >>> 0, seed);
-      const meaning = value.type.dtype === "i32" ? meaningOf(value, graph) : null;
+      const meaning = value.type.dtype === "i32" ? meaningOf(value.name, graphs) : null;
       arrays.set(value.name, draw(value.type, meaning, role === "state", random(letters)));
     }
   }
@@ -54,6 +55,8 @@ function draw(type: TensorType, meaning: Meaning | null, isState: boolean, next:
         return next() < 1 / 3 ? IGNORED : Math.floor(next() * meaning.limit);
       case "documents":
         return Math.floor((2.5 * (flat % width)) / width);
+      case "document":
+        return 0;
       case "positions":
         return flat % Math.ceil(width / 2);
       case "number":
@@ -63,8 +66,12 @@ function draw(type: TensorType, meaning: Meaning | null, isState: boolean, next:
   return { sizes, data: Float64Array.from({ length: product(sizes) }, (_, flat) => number(flat)) };
 }
 
-function meaningOf(value: Value, graph: Graph): Meaning {
-  return meaningIn(value, graph.nodes, new Set()) ?? { kind: "number" };
+function meaningOf(name: string, graphs: readonly Graph[]): Meaning {
+  for (const { params, nodes } of graphs.toReversed()) {
+    const param = params.find(({ value }) => value.name === name);
+    if (param) return meaningIn(param.value, nodes, new Set()) ?? { kind: "number" };
+  }
+  return { kind: "number" };
 }
 
 /** Follows a value through copies, exchanges, slices and bodies to the first op that gives it a meaning. */
@@ -85,7 +92,8 @@ function meaningAt(node: Node, at: number, nodes: readonly Node[], seen: Set<Val
     return { kind: "below", limit: node.attrs.vocabulary as number };
   if (node.op.startsWith("cross_entropy") && at === 1) return { kind: "labels", limit: sizes(0).at(-1) ?? 1 };
   if (node.op === "rope_table") return { kind: "positions" };
-  if (node.op.startsWith("attention")) return { kind: "documents" };
+  if (node.op.startsWith("attention"))
+    return { kind: node.attrs.packed === false ? "document" : "documents" };
   if (node.body) return meaningInBody(node.body, at, seen);
   const copies = node.results.length === node.operands.length ? [node.results[at]] : node.results;
   const [found] = copies.flatMap((result) =>

@@ -10,7 +10,16 @@
  */
 import type { NDArray } from "../ir/array.ts";
 import type { Graph, Node, Value } from "../ir/graph.ts";
-import { type Arrays, coordinatesOf, type InterpretResult, interpret, wholeOf } from "../ir/interpret.ts";
+import {
+  type Arrays,
+  coordinatesOf,
+  type InterpretOptions,
+  type InterpretResult,
+  interpret,
+  type Watch,
+  wholeOf,
+} from "../ir/interpret.ts";
+import { Memo } from "../ir/memo.ts";
 import { printNode } from "../ir/print.ts";
 import { sampleArrays } from "../ir/sample.ts";
 import { shrink } from "../ir/shrink.ts";
@@ -34,6 +43,7 @@ export interface CheckOptions {
 
 /** The comparison for `runPipeline`: null where the numbers were kept, else what differs first, and where. */
 export function numbersKept({ report = () => {} }: CheckOptions = {}): NonNullable<RunOptions["compare"]> {
+  const known = new Known();
   return (entry, before, after) => {
     const { pass } = entry;
     const small = shrink([before, after]);
@@ -43,7 +53,7 @@ export function numbersKept({ report = () => {} }: CheckOptions = {}): NonNullab
       return null;
     }
     const [from, to] = small.graphs;
-    const { wrong, counted } = compare(entry, from, to);
+    const { wrong, counted } = compare(entry, from, to, known);
     if (wrong === null) report(`${pass.name}: ${counted}`);
     return wrong;
   };
@@ -65,17 +75,49 @@ interface Answer {
   readonly counted: string;
 }
 
-function compare(entry: PipelineEntry, before: Graph, after: Graph): Answer {
+/** What runs have in common: a pass changes a part of a graph, and the rest need not be computed again. */
+class Known {
+  readonly memo = new Memo();
+  #arrays: Arrays = new Map();
+
+  /** `drawn`, in the very arrays of the pass before where they hold the same. */
+  begin(drawn: Arrays): Arrays {
+    const before = this.#arrays;
+    this.memo.turn();
+    this.#arrays = new Map(
+      [...drawn].map(([name, array]) => {
+        const last = before.get(name);
+        return [name, last && differenceOf(last, array, 0) === null ? last : array];
+      }),
+    );
+    return this.#arrays;
+  }
+}
+
+/** Every value of a run by its path. */
+type Trace = () => ReadonlyMap<string, NDArray>;
+
+const traced = (run: (watch: Watch) => void): Trace => {
+  return () => {
+    const trace = new Map<string, NDArray>();
+    run((path, _value, [array]) => void trace.set(path, array));
+    return trace;
+  };
+};
+
+function compare(entry: PipelineEntry, before: Graph, after: Graph, known: Known): Answer {
   const { pass, options } = entry;
-  const arrays = sampleArrays([after, before], SEED);
-  const trace = new Map<string, NDArray>();
-  const keepTrace = (path: string, _value: Value, [array]: readonly NDArray[]) => void trace.set(path, array);
-  const old = runBefore(before, after, arrays, keepTrace);
+  const drawn = sampleArrays([after, before], SEED);
+  const arrays = known.begin(pass.inputs ? pass.inputs(drawn) : drawn);
+  const { memo } = known;
+  const old = runBefore(before, after, arrays, { memo });
+  const trace = traced((watch) => runBefore(before, after, arrays, { memo, watch }));
   const expected = pass.reference ? pass.reference(old, arrays, before, options) : old;
-  const now = interpret(after, arrays);
+  const now = interpret(after, arrays, { memo });
   const tolerance = pass.reference || pass.numerics !== "exact" ? REORDERED : 0;
   const mayGo = pass.establishes.includes("updated") && !pass.reference;
-  const names = pass.numerics === "exact" && !pass.reference ? "bit for bit" : "within rounding";
+  const how = { exact: "bit for bit", reordered: "within rounding", changed: "by their sizes" } as const;
+  const names = pass.reference ? how.reordered : how[pass.numerics];
 
   let compared = 0;
   for (const [kind, own, got] of [
@@ -96,10 +138,10 @@ function compare(entry: PipelineEntry, before: Graph, after: Graph): Answer {
     }
   }
   if (pass.establishes.includes("differentiated")) {
-    const wrong = wrongSlope(after, arrays);
+    const wrong = wrongSlope(after, arrays, now);
     if (wrong !== null) return { wrong, counted: "" };
   }
-  const ranks = byRank(after, arrays, now);
+  const ranks = byRank(after, arrays, now, memo);
   if (ranks.wrong !== null) return ranks;
   return { wrong: null, counted: `${compared} results ${names}${ranks.counted}` };
 }
@@ -109,11 +151,11 @@ function runBefore(
   before: Graph,
   after: Graph,
   arrays: Arrays,
-  watch: (path: string, value: Value, shares: readonly NDArray[]) => void,
+  options: InterpretOptions & { readonly memo: Memo },
 ): InterpretResult {
   const batches = microBatches(before, after, arrays);
-  if (batches.length === 1) return interpret(before, unrolledArrays(before, batches[0]), { watch });
-  const results = batches.map((batch) => interpret(before, batch));
+  if (batches.length === 1) return interpret(before, unrolledArrays(before, batches[0]), options);
+  const results = batches.map((batch) => interpret(before, batch, { memo: options.memo }));
   const added = (of: (result: InterpretResult) => Map<string, NDArray>) =>
     new Map(
       [...of(results[0])].map(([name, first]) => {
@@ -127,13 +169,12 @@ function runBefore(
 }
 
 /** Every rank on its share: what they hold together must be what the whole graph gives. */
-function byRank(after: Graph, arrays: Arrays, whole: InterpretResult): Answer {
+function byRank(after: Graph, arrays: Arrays, whole: InterpretResult, memo: Memo): Answer {
   const { mesh } = after;
   const ranks = coordinatesOf(mesh).length;
   if (ranks === 1 || verify(after, ["laid-out"]).length > 0) return { wrong: null, counted: "" };
-  const trace = new Map<string, NDArray>();
-  interpret(after, arrays, { watch: (path, _value, [array]) => void trace.set(path, array) });
-  const got = interpret(after, arrays, { byRank: true });
+  const trace = traced((watch) => interpret(after, arrays, { memo, watch }));
+  const got = interpret(after, arrays, { byRank: true, memo });
   const exits = [...whole.outputs, ...whole.updates];
   const all = new Map([...got.outputs, ...got.updates]);
   for (const [name, want] of exits) {
@@ -175,15 +216,16 @@ function indexText(flat: number, sizes: readonly number[]): string {
 function firstWrong(
   after: Graph,
   arrays: Arrays,
-  trace: ReadonlyMap<string, NDArray>,
+  trace: Trace,
   tolerance: number,
   isByRank: boolean,
 ): string {
   let found = "";
+  const wanted = trace();
   const watch = (path: string, value: Value, shares: readonly NDArray[], node: Node) => {
     if (found !== "") return;
     const got = isByRank ? joined(value, shares, after.mesh) : shares[0];
-    const want = trace.get(path);
+    const want = wanted.get(path);
     if (typeof got !== "string" && (!want || want.sizes.join() !== got.sizes.join())) return;
     const difference = typeof got === "string" ? got : differenceOf(got, want as NDArray, tolerance);
     if (difference === null) return;

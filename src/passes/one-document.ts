@@ -11,6 +11,7 @@
  * run with documents refuses the program. Kernels without a mask for documents, which are the fastest on a GPU, may be
  * used from here on.
  */
+import { zeros } from "../ir/array.ts";
 import { attention as attend } from "../ir/ops/attention.ts";
 import { keep, rewrite } from "../ir/rewrite.ts";
 import { definePass } from "./pass.ts";
@@ -31,5 +32,10 @@ export const oneDocument = definePass({
         return attend(q, k, v, segments, { ...node.attrs, packed: false });
       },
     });
+  },
+
+  inputs(arrays) {
+    const segments = arrays.get("segments");
+    return segments ? new Map([...arrays, ["segments", zeros(segments.sizes)]]) : arrays;
   },
 });

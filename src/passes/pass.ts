@@ -22,6 +22,8 @@ export interface Pass<O extends PassOptions = PassOptions> {
   readonly options: O;
   /** Returns `graph` itself when there was nothing to do. */
   run(graph: Graph, options: Widened<O>): Graph;
+  /** What the pass knows of a step's inputs though the graph does not say it: `--check` gives both graphs such. */
+  readonly inputs?: (arrays: Arrays) => Arrays;
   /**
    * What the graph afterwards computes, from what `graph` computes on the same `arrays`: only for a pass that changes
    * what a program gives back. `--check` holds it to that; without it, results of one name must stay what they are.

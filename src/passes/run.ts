@@ -16,7 +16,7 @@ export interface Stage {
 }
 
 export interface RunOptions {
-  /** Stop behind this pass. */
+  /** Stop behind this pass; "input" runs none. */
   readonly stopAfter?: string;
   /** What holds of the graph that is given, and must go on to hold: see `heldBy`. */
   readonly established?: readonly PropertyName[];
@@ -64,7 +64,8 @@ export function runPipeline(
   entries: readonly PipelineEntry[],
   options: RunOptions = {},
 ): Stage[] {
-  if (options.stopAfter !== undefined && !entries.some(({ pass }) => pass.name === options.stopAfter)) {
+  const isKnown = (name: string) => name === "input" || entries.some(({ pass }) => pass.name === name);
+  if (options.stopAfter !== undefined && !isKnown(options.stopAfter)) {
     throw new UserError(`there is no pass "${options.stopAfter}"`, {
       remedy: suggestion(
         options.stopAfter,
@@ -78,7 +79,7 @@ export function runPipeline(
   if (verifies) check(null, graph, graph, established);
   const stages: Stage[] = [stageOf("input", graph, graph, 0)];
   onStage?.(stages[0]);
-  for (const entry of entries) {
+  for (const entry of stopAfter === "input" ? [] : entries) {
     const { pass } = entry;
     const before = stages[stages.length - 1].graph;
     checkRequired(pass, before, established);

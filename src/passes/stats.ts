@@ -1,6 +1,7 @@
 /** @file What each pass did, as numbers: its time, and the ops, bytes and FLOPs of the graph before and after. */
 import { costOf } from "../ir/flops.ts";
 import { type Graph, nodeCount } from "../ir/graph.ts";
+import { printCount } from "../ir/units.ts";
 import type { Stage } from "./run.ts";
 
 /** Of one stage. Bytes and FLOPs are what the records say of all ops of a step on all ranks, loops counted as often as they run. */
@@ -24,20 +25,12 @@ export function statsOf(stages: readonly Stage[]): StageStats[] {
   });
 }
 
-const PREFIXES = ["", "k", "M", "G", "T", "P", "E"];
-
-/** Three digits and a prefix of thousands: 12.3 G. */
-function short(value: number): string {
-  let [left, prefix] = [value, 0];
-  while (left >= 999.5 && prefix < PREFIXES.length - 1) [left, prefix] = [left / 1000, prefix + 1];
-  return prefix === 0 ? String(left) : `${left.toPrecision(3)} ${PREFIXES[prefix]}`;
-}
-
 /** The table of `--stats`. What a pass left as it was is not repeated. */
 export function printStats(stages: readonly Stage[]): string {
   const head = ["pass", "ms", "ops", "bytes", "FLOPs"];
   const rows = statsOf(stages).map(({ pass, milliseconds, nodes, bytes, flops, changed }, i) => {
-    const counts = changed || i === 0 ? [String(nodes), short(bytes), short(flops)] : ["=", "=", "="];
+    const counts =
+      changed || i === 0 ? [String(nodes), printCount(bytes), printCount(flops)] : ["=", "=", "="];
     return [pass, milliseconds.toFixed(1), ...counts];
   });
   const all = [head, ...rows];

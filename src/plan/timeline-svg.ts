@@ -1,7 +1,8 @@
 /** @file The timeline of a step as an SVG: device memory by kind, the limit, the peak, and what each lane does beneath. */
 import { readFileSync } from "node:fs";
 import nunjucks from "nunjucks";
-import { type Lane, lanes, type Plan, printBytes } from "../ir/plan.ts";
+import { type Lane, lanes, type Plan } from "../ir/plan.ts";
+import { printBytes, printSeconds } from "../ir/units.ts";
 import { type ReportKind, reportKinds } from "./anatomy.ts";
 import type { Column } from "./chart.ts";
 import type { Timeline } from "./roofline.ts";
@@ -42,14 +43,6 @@ function ticksOf(most: number): number[] {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = ([1, 2, 5, 10].find((factor) => factor * power >= rough) as number) * power * unit;
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, i) => i * step);
-}
-
-/** 4.2e-3 as "4.2 ms", 90 as "90.0 s", 5400 as "90.0 min". */
-export function printSeconds(seconds: number): string {
-  if (seconds < 1e-3) return `${(seconds * 1e6).toFixed(0)} us`;
-  if (seconds < 1) return `${(seconds * 1e3).toFixed(1)} ms`;
-  if (seconds < 600) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
-  return seconds < 36000 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 export function timelineSvg(figure: TimelineFigure): string {

@@ -4,28 +4,15 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { runCommandLine } from "../../src/cli/run.ts";
 import { parse } from "../../src/ir/parse.ts";
+import { captured } from "../support/command-line.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-opt-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-let stdout = "";
-let stderr = "";
-
-beforeEach(() => {
-  [stdout, stderr] = ["", ""];
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
-});
-afterEach(() => void vi.restoreAllMocks());
+const said = captured();
 
 function file(name: string, text: string): string {
   const path = join(scratch, name);
@@ -47,9 +34,9 @@ const graph = file(
 describe("passes", () => {
   test("run in the order that is asked for, and the text that comes out reads back", async () => {
     expect(await runCommandLine(["opt", graph, "--passes", "ulysses axis=sp; simplify"])).toBe(0);
-    expect(stderr).toBe("");
-    expect(stdout).toContain("%q.1, %q.2, %q.3 = all_to_all %q, %q, %q axis=sp from=1 to=2");
-    expect(parse(stdout).nodes.map(({ op }) => op)).toEqual([
+    expect(said.stderr).toBe("");
+    expect(said.stdout).toContain("%q.1, %q.2, %q.3 = all_to_all %q, %q, %q axis=sp from=1 to=2");
+    expect(parse(said.stdout).nodes.map(({ op }) => op)).toEqual([
       "all_to_all",
       "all_gather",
       "attention",
@@ -73,16 +60,16 @@ describe("passes", () => {
     const args = ["--passes", "ulysses; fuse", "--dump", dump, "--stats", "--diff"];
     expect(await runCommandLine(["opt", graph, ...args])).toBe(0);
     expect(readdirSync(dump)).toEqual(["00-input.ir", "01-ulysses.ir", "02-fuse.ir"]);
-    expect(stdout).toContain("+  %out = all_to_all %out.1 axis=sp from=2 to=1");
-    expect(stderr).toMatch(
+    expect(said.stdout).toContain("+  %out = all_to_all %out.1 axis=sp from=2 to=1");
+    expect(said.stderr).toMatch(
       /^pass +ms +ops +bytes +FLOPs\ninput +0\.0 +1 +1\.18 k +1\.15 k\nulysses +[\d.]+ +4 /,
     );
-    expect(stderr).toMatch(/fuse +[\d.]+ +=/);
+    expect(said.stderr).toMatch(/fuse +[\d.]+ +=/);
   });
 
   test("as one JSON object", async () => {
     expect(await runCommandLine(["opt", graph, "--passes", "ulysses", "--json"])).toBe(0);
-    const answer = JSON.parse(stdout);
+    const answer = JSON.parse(said.stdout);
     expect(parse(answer.text).nodes).toHaveLength(4);
     expect(answer.passes[1]).toMatchObject({ pass: "ulysses", nodes: 4, changed: true });
   });
@@ -91,8 +78,8 @@ describe("passes", () => {
 describe("what is refused", () => {
   const refused = async (passes: string, path = graph): Promise<string> => {
     expect(await runCommandLine(["opt", path, "--passes", passes])).toBe(1);
-    expect(stdout).toBe("");
-    return stderr.trimEnd();
+    expect(said.stdout).toBe("");
+    return said.stderr.trimEnd();
   };
 
   test("a pass that isn't there, with its column", async () => {
@@ -162,19 +149,21 @@ export const mine = definePass({
       ),
     );
     expect(await run(path, "ulysses; mine by=3")).toBe(0);
-    expect(stdout).toContain("%segments.1 = scale %segments.2 by=3");
+    expect(said.stdout).toContain("%segments.1 = scale %segments.2 by=3");
     expect(await run(path, "mine bye=3")).toBe(1);
-    expect(stderr).toContain('the pass "mine" has no option "bye"\n  Did you mean "by"?');
+    expect(said.stderr).toContain('the pass "mine" has no option "bye"\n  Did you mean "by"?');
   });
 
   test("that throw are named with their line, and the graph before them is kept with the command that replays it", async () => {
     const path = file("throws.ts", own('if (by > 0) throw new Error("not today");\n    return graph;'));
     expect(await run(path, "ulysses; mine")).toBe(1);
-    expect(stderr).toContain(`the pass "mine" failed: ${path}:10: not today`);
-    const replay = /ithaca (opt \S+before-mine\.ir --load \S+ --passes mine)/.exec(stderr)?.[1] as string;
-    stderr = "";
+    expect(said.stderr).toContain(`the pass "mine" failed: ${path}:10: not today`);
+    const replay = /ithaca (opt \S+before-mine\.ir --load \S+ --passes mine)/.exec(
+      said.stderr,
+    )?.[1] as string;
+    said.stderr = "";
     expect(await runCommandLine(replay.split(" "))).toBe(1);
-    expect(stderr).toContain("not today");
+    expect(said.stderr).toContain("not today");
     const before = readFileSync(replay.split(" ")[1], "utf8");
     expect(parse(before).nodes).toHaveLength(4);
   });
@@ -185,16 +174,16 @@ export const mine = definePass({
     const path = file("mask.ts", own(right.replace("node.attrs", "{ ...node.attrs, causal: false }")));
     const args = ["opt", graph, "--load", path, "--passes", "ulysses; mine", "--check"];
     expect(await runCommandLine(args)).toBe(1);
-    expect(stderr).toMatch(/^ulysses: 1 results bit for bit, and rank by rank on 2 ranks\n/);
-    expect(stderr).toContain('the pass "mine" changed the numbers: output out at [0, 0, 0, 0] is ');
-    expect(stderr).toMatch(
+    expect(said.stderr).toMatch(/^ulysses: 1 results bit for bit, and rank by rank on 2 ranks\n/);
+    expect(said.stderr).toContain('the pass "mine" changed the numbers: output out at [0, 0, 0, 0] is ');
+    expect(said.stderr).toMatch(
       /The first value that differs is %out\.1: .*\n {2}model\.ts:7: %out\.1, %\S+ = attention/,
     );
-    expect(stderr).toMatch(/before-mine\.ir --load \S+ --passes mine --check\n/);
-    stderr = "";
+    expect(said.stderr).toMatch(/before-mine\.ir --load \S+ --passes mine --check\n/);
+    said.stderr = "";
     file("mask.ts", own(right));
     expect(await runCommandLine(args)).toBe(0);
-    expect(stderr).toContain("mine: 1 results bit for bit, and rank by rank on 2 ranks");
+    expect(said.stderr).toContain("mine: 1 results bit for bit, and rank by rank on 2 ranks");
   });
 
   test("that break a property are named, and replayed alone they break it again", async () => {
@@ -202,11 +191,11 @@ export const mine = definePass({
     expect(await run(path, "ulysses; mine")).toBe(1);
     const complaint =
       'after the pass "mine" the graph does not verify:\n  model.ts:7: %out.1: attention: k needs dimension s whole, but it is split over sp (laid-out)';
-    expect(stderr).toContain(complaint);
-    const replay = /ithaca (opt .*)/.exec(stderr)?.[1] as string;
-    stderr = "";
+    expect(said.stderr).toContain(complaint);
+    const replay = /ithaca (opt .*)/.exec(said.stderr)?.[1] as string;
+    said.stderr = "";
     expect(await runCommandLine(replay.split(" "))).toBe(1);
-    expect(stderr).toContain(complaint);
+    expect(said.stderr).toContain(complaint);
   });
 
   test.each([
@@ -237,6 +226,6 @@ export const mine = definePass({
     ],
   ])("files with %s are refused", async (_what, text, message) => {
     expect(await run(file("bad.ts", text), "mine")).toBe(1);
-    expect(stderr).toContain(message);
+    expect(said.stderr).toContain(message);
   });
 });

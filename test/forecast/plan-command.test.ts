@@ -2,35 +2,21 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { runCommandLine } from "../../src/cli/run.ts";
 import { reportKinds } from "../../src/plan/anatomy.ts";
+import { captured } from "../support/command-line.ts";
 import { written } from "./tiny.ts";
 
 const config = written("command");
-let stdout = "";
-let stderr = "";
-
-beforeEach(() => {
-  stdout = "";
-  stderr = "";
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
-});
-afterEach(() => vi.restoreAllMocks());
+const said = captured();
 
 const plan = (...args: string[]): Promise<number> => runCommandLine(["plan", config, ...args]);
 
 describe("--json", () => {
   test("has what the documentation promises", async () => {
     expect(await plan("--json", "--machine", "h100-80gb", "--gpus", "2")).toBe(0);
-    const answer = JSON.parse(stdout);
+    const answer = JSON.parse(said.stdout);
     expect(answer).toMatchObject({ fits: true, machine: "h100-80gb", ranks: 2, sequence_length: 256 });
     for (const key of ["device_peak_bytes", "host_peak_bytes", "step_time_s", "model_tflops"])
       expect(answer[key], key).toBeGreaterThan(0);
@@ -45,7 +31,7 @@ describe("--json", () => {
 
   test("with --max-sequence and --explain", async () => {
     expect(await plan("--json", "--max-sequence", "--explain", "--device-memory", "40MiB")).toBe(0);
-    const answer = JSON.parse(stdout);
+    const answer = JSON.parse(said.stdout);
     expect(answer.max_sequence_length % 16).toBe(0);
     expect(answer.max_sequence_length).toBe(answer.sequence_length);
     expect(answer.device_peak_bytes).toBeLessThanOrEqual(40 * 2 ** 20);
@@ -57,34 +43,34 @@ describe("--json", () => {
 test("for people: kinds, layers, what is alive with its line, time, allowances", async () => {
   const svg = join(mkdtempSync(join(tmpdir(), "ithaca-plan-")), "step.svg");
   expect(await plan("--machine", "h200", "--gpus", "4", "--explain", "--timeline", svg)).toBe(0);
-  expect(stdout).toContain("on 4 x h200: 256 tokens in a step, fp32");
-  expect(stdout).toMatch(/device +\d+\.\d GiB {2}of 139\.0 GiB, \d+\.\d%/);
-  expect(stdout).toMatch(/activations +\d/);
-  expect(stdout).toMatch(/layers\.0/);
-  expect(stdout).toMatch(/alive at the peak, step \d+/);
-  expect(stdout).toMatch(/llama\.ts:\d+/);
-  expect(stdout).toMatch(/\|[▁▂▃▄▅▆▇█]+\|/);
-  expect(stdout).toContain("CUDA context");
-  expect(stdout).toContain("memory, taken: off");
-  expect(stdout).toMatch(
+  expect(said.stdout).toContain("on 4 x h200: 256 tokens in a step, fp32");
+  expect(said.stdout).toMatch(/device +\d+\.\d GiB {2}of 139\.0 GiB, \d+\.\d%/);
+  expect(said.stdout).toMatch(/activations +\d/);
+  expect(said.stdout).toMatch(/layers\.0/);
+  expect(said.stdout).toMatch(/alive at the peak, step \d+/);
+  expect(said.stdout).toMatch(/llama\.ts:\d+/);
+  expect(said.stdout).toMatch(/\|[▁▂▃▄▅▆▇█]+\|/);
+  expect(said.stdout).toContain("CUDA context");
+  expect(said.stdout).toContain("memory, taken: off");
+  expect(said.stdout).toMatch(
     /%out\.1, %out\.lse: kept: llama\.ts:\d+: \S+ \S+ in all layers of a rank; computing it again/,
   );
-  expect(stderr).toBe(`${svg} shows the step\n`);
+  expect(said.stderr).toBe(`${svg} shows the step\n`);
   expect(readFileSync(svg, "utf8")).toMatch(/^<svg [\s\S]*<\/svg>\n$/);
   rmSync(svg);
 });
 
 test("settings that no pass does are counted by formula, and said so", async () => {
   expect(await plan("--machine", "h100-80gb", "--gpus", "2", "--set", "parallel.zero_stage=3")).toBe(0);
-  expect(stdout).toContain("By formula, since no pass does it yet");
-  expect(stdout).toContain(
+  expect(said.stdout).toContain("By formula, since no pass does it yet");
+  expect(said.stdout).toContain(
     "parallel.zero_stage: weights, gradients and optimizer state are shared by all ranks",
   );
 });
 
 test("what does not fit ends with 1, and says how much is missing", async () => {
   expect(await plan("--device-memory", "1MiB")).toBe(1);
-  expect(stdout).toMatch(
+  expect(said.stdout).toMatch(
     /It does not fit: a step needs [\d.]+ MiB of device memory, [\d.]+ [KM]iB more than/,
   );
 });
@@ -98,7 +84,7 @@ describe("refusals", () => {
     [["--max-sequence"], "without a limit every length fits"],
   ])("%j", async (args, message) => {
     expect(await plan(...args)).toBe(1);
-    expect(stderr).toContain(message);
-    expect(stdout).toBe("");
+    expect(said.stderr).toContain(message);
+    expect(said.stdout).toBe("");
   });
 });

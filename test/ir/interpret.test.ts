@@ -1,7 +1,8 @@
 /** @file The interpreter, whole and rank by rank, on programs whose numbers can be worked out by hand. */
 import { describe, expect, test } from "vitest";
 import { array, type NDArray, scalar } from "../../src/ir/array.ts";
-import { coordinatesOf, interpret } from "../../src/ir/interpret.ts";
+import { coordinatesOf, interpret, type Watch } from "../../src/ir/interpret.ts";
+import { Memo } from "../../src/ir/memo.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { printComplaint, verify } from "../../src/ir/verify.ts";
 
@@ -130,4 +131,51 @@ test("updates are given by the parameter's name", () => {
   expect([
     ...(interpret(graph, new Map([["w", array([2], [1, 2])]])).updates.get("w") as NDArray).data,
   ]).toEqual([3, 6]);
+});
+
+describe("a memo", () => {
+  const text = (last: string) => `graph g mesh(sp=2) {
+      input %x : f32[4@sp]
+      param %w : f32[4@sp]
+      %a = mul %x, %w : f32[4@sp]
+      %b = exp %a : f32[4@sp]
+      %c = ${last} : f32[4@sp]
+      return c = %c
+    }`;
+  const given = new Map([
+    ["x", array([4], [1, 2, 3, 4])],
+    ["w", array([4], [5, 6, 7, 8])],
+  ]);
+  /** Every value's shares, by name. */
+  const runWith = (last: string, memo: Memo, arrays = given) => {
+    const values = new Map<string, readonly NDArray[]>();
+    const watch: Watch = (path, _value, shares) => void values.set(path, shares);
+    interpret(parse(text(last)), arrays, { byRank: true, memo, watch });
+    return values;
+  };
+
+  test("gives another graph what both compute from the same arrays, and nothing else", () => {
+    const memo = new Memo();
+    const [first, second] = [runWith("add %a, %b", memo), runWith("sub %a, %b", memo)];
+    for (const name of ["a", "b"]) {
+      second.get(name)?.forEach((share, rank) => {
+        expect(share).toBe(first.get(name)?.[rank]);
+      });
+    }
+    expect(second.get("c")?.[1].data).toEqual(runWith("sub %a, %b", new Memo()).get("c")?.[1].data);
+    const others = runWith("sub %a, %b", memo, new Map([...given, ["w", array([4], [5, 6, 7, 9])]]));
+    expect(others.get("a")?.[0]).not.toBe(first.get("a")?.[0]);
+    expect([...(others.get("a")?.[1].data ?? [])]).toEqual([21, 36]);
+  });
+
+  test("forgets what nobody asked for in a turn", () => {
+    const memo = new Memo();
+    const first = runWith("add %a, %b", memo);
+    memo.turn();
+    runWith("sub %a, %b", memo);
+    memo.turn();
+    const third = runWith("add %a, %b", memo);
+    expect(third.get("a")?.[0]).toBe(first.get("a")?.[0]);
+    expect(third.get("c")?.[0]).not.toBe(first.get("c")?.[0]);
+  });
 });

@@ -3,6 +3,7 @@
  * right passes both. A pass here changes just one thing that a hurried author might.
  */
 import { describe, expect, test } from "vitest";
+import { Builder, building } from "../../src/ir/build.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import { ops } from "../../src/ir/ops/index.ts";
 import { rewrite } from "../../src/ir/rewrite.ts";
@@ -100,6 +101,16 @@ const mistakes: readonly [string, string, (graph: Graph) => Graph, RegExp][] = [
       rewrite(graph, {
         attention: (node, { q, k, v, segments }) =>
           ops.attention(q, k, v, ops.sub(segments, segments), node.attrs),
+      }),
+    /changed the numbers: output loss_sum/,
+  ],
+  [
+    "pretend-one-document",
+    "ulysses",
+    (graph) =>
+      rewrite(graph, {
+        attention: (node, { q, k, v, segments }) =>
+          ops.attention(q, k, v, segments, { ...node.attrs, packed: false }),
       }),
     /changed the numbers: output loss_sum/,
   ],
@@ -213,10 +224,40 @@ describe("a wrong pass is caught by name:", () => {
     );
   });
 
+  test("the gradient of any single parameter, a tenth too large", () => {
+    const entries = trainingPipeline(TRAINING);
+    const at = entries.findIndex(({ pass }) => pass.name === "differentiate");
+    const own = entries[at];
+    const graph = decoder(MODEL, new Map());
+    const names = graph.params.filter(({ role }) => role === "param").map(({ value }) => value.name);
+    expect(names.length).toBeGreaterThan(5);
+    for (const name of names) {
+      const pass: Pass = {
+        ...own.pass,
+        name: "my-differentiate",
+        run: (before, options) => {
+          const after = own.pass.run(before, options);
+          const builder = Builder.continuing(after);
+          const outputs = after.outputs.map((output) =>
+            output.name === `d.${name}`
+              ? { ...output, value: building(builder, () => ops.scale(output.value, { by: 1.1 })) }
+              : output,
+          );
+          return { ...after, nodes: builder.nodes, outputs };
+        },
+      };
+      const mine = entries.slice(0, at + 1).map((entry) => (entry === own ? { ...entry, pass } : entry));
+      expect(() => runPipeline(graph, mine, { compare: numbersKept() })).toThrow(
+        `the gradient of %${name} is wrong`,
+      );
+    }
+  });
+
   test("and the passes that are right are not", () => {
     const lines: string[] = [];
     const options = {
       ...TRAINING,
+      packed: false,
       gradientAccumulationSteps: 2,
       lossTiles: 2,
       checkpointing: "layer" as const,

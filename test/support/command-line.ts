@@ -4,6 +4,39 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, vi } from "vitest";
+import { runCommandLine } from "../../src/cli/run.ts";
+
+/**
+ * What this process writes to standard output and error, collected anew in each test of the file instead of shown. A test
+ * may empty it.
+ */
+export function captured(): { stdout: string; stderr: string } {
+  const said = { stdout: "", stderr: "" };
+  beforeEach(() => {
+    for (const stream of ["stdout", "stderr"] as const) {
+      said[stream] = "";
+      vi.spyOn(process[stream], "write").mockImplementation((text) => {
+        said[stream] += text;
+        return true;
+      });
+    }
+  });
+  afterEach(() => void vi.restoreAllMocks());
+  return said;
+}
+
+/** Runs `ithaca ARGS` in this process, outside of tests, without a word; gives its exit code. */
+export async function quietly(...args: string[]): Promise<number> {
+  const spies = (["stdout", "stderr"] as const).map((stream) =>
+    vi.spyOn(process[stream], "write").mockImplementation(() => true),
+  );
+  try {
+    return await runCommandLine(args);
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+  }
+}
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type Browser, chromium, type Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { buildViewer } from "../../scripts/build-viewer.mjs";
-import { runCommandLine } from "../../src/cli/run.ts";
 import type { ViewData } from "../../src/viewer/view-data.ts";
+import { quietly } from "../support/command-line.ts";
 
 const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
 if (!executablePath) console.log("skipped: the viewer in a browser needs Chromium, which was not found");
@@ -41,9 +41,7 @@ function configOf(name: string, layers: number, settings: object = {}): string {
 
 async function viewOf(config: string, ...more: string[]): Promise<string> {
   const page = config.replace(/config\.json$/, "view.html");
-  const silent = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
-  expect(await runCommandLine(["view", config, "--out", page, ...more])).toBe(0);
-  silent.mockRestore();
+  expect(await quietly("view", config, "--out", page, ...more)).toBe(0);
   return page;
 }
 
@@ -61,11 +59,7 @@ let small = "";
 beforeAll(async () => {
   await buildViewer();
   const config = configOf("small", 3, shared);
-  const silent = vi.spyOn(process.stderr, "write").mockImplementation(() => true);
-  const quiet = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
-  expect(await runCommandLine(["train", config, "--profile"])).toBe(0);
-  silent.mockRestore();
-  quiet.mockRestore();
+  expect(await quietly("train", config, "--profile")).toBe(0);
   small = await viewOf(config, "--trace", join(scratch, "small/out/trace.json"));
 }, 300_000);
 

@@ -87,45 +87,55 @@ function checkOperands([q, k, v, segments]: readonly TensorType[]): void {
   }
 }
 
+interface Row {
+  readonly b: number;
+  readonly i: number;
+  readonly h: number;
+  readonly g: number;
+  /** The keys that the query sees; of others `p` and `slope` say nothing. */
+  readonly seen: readonly number[];
+  readonly p: Float64Array;
+  readonly slope: Float64Array;
+  readonly lse: number;
+}
+
 /**
- * Calls `visit` for every query row with the probabilities of the keys it sees (0 for the others). The first query
- * stands at position `start` among the keys.
+ * Calls `visit` for every query row with the probabilities of the keys it sees, in arrays that the next row overwrites.
+ * The first query stands at position `start` among the keys.
  */
 function forEachRow(
   [q, k, segments]: readonly NDArray[],
   options: AttentionAttrs,
   start: number,
-  visit: (row: {
-    b: number;
-    i: number;
-    h: number;
-    g: number;
-    p: Float64Array;
-    slope: Float64Array;
-    lse: number;
-  }) => void,
+  visit: (row: Row) => void,
 ): void {
   const { batch, queries, keys, heads, width, kvHeads, group } = shapeOf(q.sizes, k.sizes);
+  const { scale, softcap } = options;
+  const [qs, ks] = [q.data, k.data];
+  const [p, slope] = [new Float64Array(keys), new Float64Array(keys)];
+  const positions = Array.from({ length: keys }, (_, j) => j);
   for (let b = 0; b < batch; b++) {
-    for (let h = 0; h < heads; h++) {
-      const g = Math.floor(h / group);
-      for (let i = 0; i < queries; i++) {
-        const scores = new Float64Array(keys).fill(-Infinity);
-        const slope = new Float64Array(keys).fill(1);
-        for (let j = 0; j < keys; j++) {
-          if (!isVisible(start + i, j, segments.data, b * keys, options)) continue;
-          let dot = 0;
-          const qAt = ((b * queries + i) * heads + h) * width;
+    for (let i = 0; i < queries; i++) {
+      const seen = positions.filter((j) => isVisible(start + i, j, segments.data, b * keys, options));
+      for (let h = 0; h < heads; h++) {
+        const g = Math.floor(h / group);
+        const qAt = ((b * queries + i) * heads + h) * width;
+        let max = Number.NEGATIVE_INFINITY;
+        for (const j of seen) {
           const kAt = ((b * keys + j) * kvHeads + g) * width;
-          for (let d = 0; d < width; d++) dot += q.data[qAt + d] * k.data[kAt + d];
-          const score = dot * options.scale;
-          const capped = options.softcap > 0 ? Math.tanh(score / options.softcap) : 0;
-          scores[j] = options.softcap > 0 ? options.softcap * capped : score;
-          slope[j] = options.scale * (1 - capped * capped);
+          let dot = 0;
+          for (let d = 0; d < width; d++) dot += qs[qAt + d] * ks[kAt + d];
+          const score = dot * scale;
+          const capped = softcap > 0 ? Math.tanh(score / softcap) : 0;
+          p[j] = softcap > 0 ? softcap * capped : score;
+          slope[j] = scale * (1 - capped * capped);
+          max = Math.max(max, p[j]);
         }
-        const max = scores.reduce((a, c) => Math.max(a, c), -Infinity);
-        const lse = max + Math.log(scores.reduce((total, score) => total + Math.exp(score - max), 0));
-        visit({ b, i, h, g, p: scores.map((score) => Math.exp(score - lse)), slope, lse });
+        let total = 0;
+        for (const j of seen) total += Math.exp(p[j] - max);
+        const lse = max + Math.log(total);
+        for (const j of seen) p[j] = Math.exp(p[j] - lse);
+        visit({ b, i, h, g, seen, p, slope, lse });
       }
     }
   }
@@ -183,10 +193,10 @@ export const attention = defineOp({
   eval: ([q, k, v, segments], options, [sizes, lseSizes], [[, start]]) => {
     const [out, logSums] = [zeros(sizes), zeros(lseSizes)];
     const { queries, keys, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
-    forEachRow([q, k, segments], options, start, ({ b, i, h, g, p, lse }) => {
+    forEachRow([q, k, segments], options, start, ({ b, i, h, g, seen, p, lse }) => {
       const row = (b * queries + i) * heads + h;
       logSums.data[row] = lse;
-      for (let j = 0; j < keys; j++) {
+      for (const j of seen) {
         const vAt = ((b * keys + j) * kvHeads + g) * width;
         for (let d = 0; d < width; d++) out.data[row * width + d] += p[j] * v.data[vAt + d];
       }
@@ -215,20 +225,21 @@ export const attention_grad = defineOp({
   }),
   eval: ([q, k, v, segments, out, , dy], options, [qSizes, kSizes, vSizes], [[, start]]) => {
     const [dq, dk, dv] = [zeros(qSizes), zeros(kSizes), zeros(vSizes)];
+    const [dqs, dks, dvs, qs, ks, vs, dys] = [dq, dk, dv, q, k, v, dy].map(({ data }) => data);
     const { queries, keys, heads, width, kvHeads } = shapeOf(q.sizes, k.sizes);
-    forEachRow([q, k, segments], options, start, ({ b, i, h, g, p, slope }) => {
+    forEachRow([q, k, segments], options, start, ({ b, i, h, g, seen, p, slope }) => {
       const qAt = ((b * queries + i) * heads + h) * width;
       let delta = 0;
-      for (let d = 0; d < width; d++) delta += dy.data[qAt + d] * out.data[qAt + d];
-      for (let j = 0; j < keys; j++) {
+      for (let d = 0; d < width; d++) delta += dys[qAt + d] * out.data[qAt + d];
+      for (const j of seen) {
         const kAt = ((b * keys + j) * kvHeads + g) * width;
         let dp = 0;
-        for (let d = 0; d < width; d++) dp += dy.data[qAt + d] * v.data[kAt + d];
+        for (let d = 0; d < width; d++) dp += dys[qAt + d] * vs[kAt + d];
         const ds = p[j] * (dp - delta) * slope[j];
         for (let d = 0; d < width; d++) {
-          dq.data[qAt + d] += ds * k.data[kAt + d];
-          dk.data[kAt + d] += ds * q.data[qAt + d];
-          dv.data[kAt + d] += p[j] * dy.data[qAt + d];
+          dqs[qAt + d] += ds * ks[kAt + d];
+          dks[kAt + d] += ds * qs[qAt + d];
+          dvs[kAt + d] += p[j] * dys[qAt + d];
         }
       }
     });

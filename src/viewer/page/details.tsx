@@ -1,7 +1,9 @@
 /** @file What is known of the value that was picked: its node, its cost, its line, its steps and its memory. */
 import { useMemo } from "preact/hooks";
 import type { ViewData, ViewNode } from "../view-data.ts";
-import { bytesText, flopsText, kindOfOp, type Pick, secondsText } from "./pick.ts";
+import { kindOfOp } from "../op-kind.ts";
+import { printBytes, printCount, printSeconds } from "../../ir/units.ts";
+import type { Pick } from "./pick.ts";
 
 interface DetailsProps {
   readonly data: ViewData;
@@ -47,7 +49,7 @@ export function Details({ data, stage, pick, onPick }: DetailsProps) {
             ))}
             <Row term="in" text={made.where} />
             {made.node.loc !== "" && <Row term="line" text={made.node.loc} />}
-            <Row term="cost" text={`${flopsText(made.node.flops)}, ${bytesText(made.node.bytes)} moved`} />
+            <Row term="cost" text={`${printCount(made.node.flops, "FLOP")}, ${printBytes(made.node.bytes)} moved`} />
           </dl>
           <h3>reads</h3>
           <p class="names">
@@ -64,7 +66,7 @@ export function Details({ data, stage, pick, onPick }: DetailsProps) {
       {steps.length === 0 && <p class="hint">It is no step of its own: folded into another one, or a name of another stage.</p>}
       <dl>
         {steps.slice(0, 12).map(({ step, index }) => (
-          <Row key={index} term={`step ${index}`} text={`${step.lane}, ${secondsText(step.end - step.begin)} from ${secondsText(step.begin)}`} />
+          <Row key={index} term={`step ${index}`} text={`${step.lane}, ${printSeconds(step.end - step.begin)} from ${printSeconds(step.begin)}`} />
         ))}
       </dl>
       <h3>in memory</h3>
@@ -73,7 +75,7 @@ export function Details({ data, stage, pick, onPick }: DetailsProps) {
         {buffers.slice(0, 12).map((buffer) => (
           <Row
             key={`${buffer.offset} ${buffer.first}`}
-            term={bytesText(buffer.bytes)}
+            term={printBytes(buffer.bytes)}
             text={`${buffer.kind}, ${buffer.memory} + ${buffer.offset}, steps ${buffer.first} to ${buffer.last}`}
           />
         ))}

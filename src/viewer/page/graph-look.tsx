@@ -2,7 +2,9 @@
 import dagre from "@dagrejs/dagre";
 import { useMemo, useState } from "preact/hooks";
 import type { ViewBlock, ViewData, ViewNode } from "../view-data.ts";
-import { flopsText, kindOfOp, type Pick } from "./pick.ts";
+import { kindOfOp } from "../op-kind.ts";
+import { printCount } from "../../ir/units.ts";
+import type { Pick } from "./pick.ts";
 
 interface GraphProps {
   readonly data: ViewData;
@@ -45,7 +47,7 @@ export function GraphLook({ data, stage, onStage, pick, onPick }: GraphProps) {
             {block.times > 1 && <em> x {block.times}</em>}
             <small>
               {block.phase}, {block.nodes.length} nodes,{" "}
-              {flopsText(block.nodes.reduce((total, { flops }) => total + flops, 0))}
+              {printCount(block.nodes.reduce((total, { flops }) => total + flops, 0), "FLOP")}
               <Moves block={block} kind="comm" word={["collective", "collectives"]} />
               <Moves block={block} kind="offload" word={["copy", "copies"]} />
             </small>

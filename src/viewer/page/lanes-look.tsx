@@ -2,7 +2,9 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ViewData } from "../view-data.ts";
 import { surfaceOf } from "./canvas.ts";
-import { kindOfOp, type Pick, secondsText } from "./pick.ts";
+import { kindOfOp } from "../op-kind.ts";
+import { printSeconds } from "../../ir/units.ts";
+import type { Pick } from "./pick.ts";
 
 interface LanesProps {
   readonly data: ViewData;
@@ -32,7 +34,7 @@ function rowsOf({ plan, trace }: ViewData): Row[] {
     const bars = plan.steps
       .map((step, index): Bar & { lane: string } => ({
         ...{ begin: step.begin, end: step.end, name: step.name, op: step.op, lane: step.lane },
-        text: `step ${index}: ${step.op} %${step.name}, ${secondsText(step.end - step.begin)}, ${step.layer} ${step.loc}`,
+        text: `step ${index}: ${step.op} %${step.name}, ${printSeconds(step.end - step.begin)}, ${step.layer} ${step.loc}`,
       }))
       .filter((bar) => bar.lane === lane);
     const spans = trace.filter((span) => span.lane === lane);
@@ -42,7 +44,7 @@ function rowsOf({ plan, trace }: ViewData): Row[] {
         title: `${lane}, rank ${rank} measured`,
         bars: own.map(({ name, begin, end }) => {
           const [op = "", value = ""] = name.split(" %");
-          return { begin, end, name: value, op, text: `${name}, measured ${secondsText(end - begin)}` };
+          return { begin, end, name: value, op, text: `${name}, measured ${printSeconds(end - begin)}` };
         }),
       };
     });
@@ -91,8 +93,8 @@ export function LanesLook({ data, pick, onPick }: LanesProps) {
   return (
     <section class="lanes">
       <p>
-        {secondsText(data.plan.seconds)} predicted a step on {data.plan.machine}
-        {data.trace.length > 0 && `, beside ${secondsText(Math.max(...data.trace.map((span) => span.end)))} measured`}
+        {printSeconds(data.plan.seconds)} predicted a step on {data.plan.machine}
+        {data.trace.length > 0 && `, beside ${printSeconds(Math.max(...data.trace.map((span) => span.end)))} measured`}
       </p>
       <div class="rows">
         <ul style={{ lineHeight: `${ROW}px` }}>
@@ -113,8 +115,8 @@ export function LanesLook({ data, pick, onPick }: LanesProps) {
         />
       </div>
       <p class="axis">
-        <span>{secondsText(begin)}</span>
-        <span>{secondsText(end)}</span>
+        <span>{printSeconds(begin)}</span>
+        <span>{printSeconds(end)}</span>
       </p>
       <p class="under">{under?.text ?? "Point at a bar. The wheel zooms, a drag moves."}</p>
     </section>

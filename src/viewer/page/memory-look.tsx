@@ -2,7 +2,8 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ViewBuffer, ViewData } from "../view-data.ts";
 import { surfaceOf } from "./canvas.ts";
-import { bytesText, type Pick } from "./pick.ts";
+import { printBytes } from "../../ir/units.ts";
+import type { Pick } from "./pick.ts";
 
 interface MemoryProps {
   readonly data: ViewData;
@@ -42,7 +43,7 @@ export function MemoryLook({ data, pick, onPick }: MemoryProps) {
       <p>
         {(["device", "host", ...(plan.fileBytes > 0 ? (["file"] as const) : [])] as const).map((name) => (
           <button type="button" key={name} class={name === memory ? "on" : ""} onClick={() => setMemory(name)}>
-            {name} {bytesText(arenas[name])}
+            {name} {printBytes(arenas[name])}
           </button>
         ))}
         {kinds.map((kind) => (
@@ -67,7 +68,7 @@ export function MemoryLook({ data, pick, onPick }: MemoryProps) {
       <p class="under">
         {under ? (
           <>
-            <b>%{under.name}</b> {under.kind}, {bytesText(under.bytes)}, at {under.offset}, steps {under.first} to {under.last}{" "}
+            <b>%{under.name}</b> {under.kind}, {printBytes(under.bytes)}, at {under.offset}, steps {under.first} to {under.last}{" "}
             {under.loc}
           </>
         ) : (

@@ -1,30 +1,4 @@
-/** @file What a person has picked, and how numbers are written. */
+/** @file What a person has picked. */
 
 /** A value of the graph, by its name: nodes, steps and buffers are found by it. */
 export type Pick = string;
-
-const units = (value: number, base: number, names: readonly string[]): string => {
-  let own = value;
-  let unit = 0;
-  for (; own >= base && unit < names.length - 1; unit++) own /= base;
-  return `${unit === 0 ? Math.round(own) : own.toFixed(own < 10 ? 2 : 1)} ${names[unit]}`;
-};
-
-export const bytesText = (bytes: number): string => units(bytes, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
-export const flopsText = (flops: number): string =>
-  units(flops, 1000, ["FLOP", "KFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"]);
-
-export function secondsText(seconds: number): string {
-  if (seconds < 1e-3) return `${(seconds * 1e6).toFixed(1)} us`;
-  return seconds < 1 ? `${(seconds * 1e3).toFixed(2)} ms` : `${seconds.toFixed(2)} s`;
-}
-
-/** Which color a node has: what moves between ranks, what moves between memories, products, attention, the rest. */
-export function kindOfOp(op: string): string {
-  if (/^(all_to_all|all_gather|all_reduce|reduce_scatter)$/.test(op)) return "comm";
-  if (/^(offload|reload|spill|fetch)$/.test(op)) return "offload";
-  if (op.startsWith("attention")) return "attention";
-  if (op.startsWith("matmul")) return "matmul";
-  if (/^(repeat|tile|checkpoint)$/.test(op)) return "region";
-  return "other";
-}

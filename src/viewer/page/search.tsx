@@ -1,7 +1,8 @@
 /** @file The tree of modules, and the search that stands over it. */
 import type { RefObject } from "preact";
 import type { ViewData } from "../view-data.ts";
-import { kindOfOp, type Pick } from "./pick.ts";
+import { kindOfOp } from "../op-kind.ts";
+import { type Pick } from "./pick.ts";
 
 interface Match {
   readonly name: string;
