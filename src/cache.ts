@@ -120,16 +120,22 @@ export async function prune(folder: string, keep: number): Promise<void> {
   const names = await readdir(folder).catch(() => []);
   if (names.length <= keep) return;
   const entries = await Promise.all(
-    names.map(async (name) => ({
-      name,
-      time: (await stat(join(folder, name)).catch(() => undefined))?.mtimeMs ?? 0,
-    })),
+    names.map(async (name) => ({ name, time: await lastUsed(join(folder, name)) })),
   );
   entries.sort((a, b) => b.time - a.time);
   const hourAgo = Date.now() - 3_600_000;
   for (const { name, time } of entries.slice(keep)) {
     if (time < hourAgo) await rm(join(folder, name), { recursive: true, force: true });
   }
+}
+
+/** When an entry was used, in milliseconds; for the folder around a product, when the product was. 0 if it isn't there. */
+async function lastUsed(path: string): Promise<number> {
+  const within = await readdir(path).catch(() => []);
+  const times = [path, ...within.map((name) => join(path, name))].map(
+    async (each) => (await stat(each).catch(() => undefined))?.mtimeMs ?? 0,
+  );
+  return Math.max(...(await Promise.all(times)));
 }
 
 /** Puts a product of the cache at `path`, replacing what is there in one step. */

@@ -1,7 +1,17 @@
 /** @file What is compiled again and what comes from the cache. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { makeOnce, place, prune } from "../../src/cache.ts";
@@ -127,6 +137,18 @@ describe("a product of the cache", () => {
     await place(product, join(folder, "here"));
     expect(readdirSync(folder).sort()).toEqual(["here", "product"]);
     expect(statSync(join(folder, "here")).ino).toBe(statSync(product).ino);
+  });
+
+  test("is kept by prune while it is in use, however old the folder around it", async () => {
+    const product = join(folder, "kept", "product");
+    const make = (temporary: string) => writeFile(temporary, "made");
+    await makeOnce(product, make);
+    mkdirSync(join(folder, "unused"));
+    const before = new Date(Date.now() - 2 * 3_600_000);
+    for (const path of [product, dirname(product), join(folder, "unused")]) utimesSync(path, before, before);
+    expect(await makeOnce(product, make)).toBe(false);
+    await prune(folder, 0);
+    expect(readdirSync(folder)).toEqual(["kept"]);
   });
 
   test("is kept by prune while it is new", async () => {
