@@ -198,11 +198,20 @@ function withHost(
     .slice(0, TRIES);
   const least = { policy: policies[policies.length - 1] };
   const order = fits(found) ? faster : [...faster.filter(({ policy }) => policy !== least.policy), least];
+  return firstSentAway(order, found, config, attempt);
+}
+
+/** The first policy that fits when what it keeps is sent away; `found` where none does but that, and else the last. */
+function firstSentAway(
+  order: readonly { readonly policy: Policy }[],
+  found: Attempt,
+  config: Config,
+  attempt: (policy: Policy) => Attempt,
+): Attempt {
   let last = found;
   for (const { policy } of order) {
-    const own = sendAway(attempt(policy), config, attempt);
-    if (fits(own)) return own;
-    last = own;
+    last = sendAway(attempt(policy), config, attempt);
+    if (fits(last)) return last;
   }
   return fits(found) ? found : last;
 }
@@ -223,15 +232,10 @@ function withFile(
   const ways = [...policies.slice(0, TRIES), policies[policies.length - 1]]
     .map((policy) => ({ policy, own: attempt(policy) }))
     .filter(({ own }) => (own.trial?.deviceBytes ?? 0) <= (device ?? Number.POSITIVE_INFINITY))
-    .map(({ policy, own }) => ({ own, seconds: policy.seconds + exposed(own.trial?.hostBytes ?? 0) }))
+    .map(({ policy, own }) => ({ policy, seconds: policy.seconds + exposed(own.trial?.hostBytes ?? 0) }))
     .filter(({ seconds }) => seconds < before)
     .sort((a, b) => a.seconds - b.seconds);
-  let last = found;
-  for (const { own } of ways) {
-    last = sendAway(own, config, attempt);
-    if (fits(last)) return last;
-  }
-  return fits(found) ? found : last;
+  return firstSentAway(ways, found, config, attempt);
 }
 
 /**

@@ -7,12 +7,12 @@ import { afterAll, describe, expect, test } from "vitest";
 import { planConfig } from "../src/compile.ts";
 import { loadConfig } from "../src/config/load.ts";
 import { loadPasses } from "../src/extend/passes.ts";
-import { formatError, UserError } from "../src/ir/error.ts";
 import { allNodes } from "../src/ir/graph.ts";
 import { parse } from "../src/ir/parse.ts";
 import { builtinPasses, parsePasses, withPasses } from "../src/passes/arrange.ts";
 import { numbersKept } from "../src/passes/check.ts";
 import { runPipeline } from "../src/passes/run.ts";
+import { refusalOf } from "./support/expect.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-extend-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -27,15 +27,7 @@ const config = (passes: object[]) =>
   loadConfig(join(root, "examples/definition/config.yaml"), [`passes=${JSON.stringify(passes)}`]);
 const names = async (passes: object[]) =>
   (await planConfig(config(passes), { stopAfter: "optimizer" })).stages.map(({ pass }) => pass);
-const refusal = async (passes: object[]): Promise<string> => {
-  try {
-    await names(passes);
-  } catch (error) {
-    if (error instanceof UserError) return formatError(error);
-    throw error;
-  }
-  return "nothing was wrong";
-};
+const refusal = (passes: object[]): Promise<string> => refusalOf(() => names(passes));
 
 describe("passes: in a configuration", () => {
   test("puts a pass behind another, with its options", async () => {

@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { allNodes } from "../ir/graph.ts";
+import { allNodes, type Graph } from "../ir/graph.ts";
 import { fileOfOp } from "../ir/ops/index.ts";
 import { print } from "../ir/print.ts";
 import { printPasses } from "../passes/arrange.ts";
@@ -20,12 +20,17 @@ export function dumper(folder: string): (stage: Pick<Stage, "pass" | "graph">) =
 const quoted = (word: string): string =>
   /^[\w./-]+$/.test(word) ? word : `'${word.replace(/'/g, "'\\''")}'`;
 
+/** Files of ops of the user's own that a graph has. */
+export function filesOfOps({ nodes }: Graph): readonly string[] {
+  return [...new Set(allNodes(nodes).flatMap(({ op }) => fileOfOp(op) ?? []))];
+}
+
 /** Writes the graph in front of the pass that failed, and gives the command that runs just that pass on it. */
 export function writeReplay({ entry, graphBefore, fault }: PassError): string | null {
   if (!entry) return null;
   const file = join(mkdtempSync(join(tmpdir(), "ithaca-")), `before-${entry.pass.name}.ir`);
   writeFileSync(file, print(graphBefore));
-  const own = allNodes(graphBefore.nodes).flatMap(({ op }) => fileOfOp(op) ?? []);
+  const own = filesOfOps(graphBefore);
   const files = new Set(entry.file === undefined ? own : [...own, resolve(entry.file)]);
   const words = [
     ...[...files].flatMap((file) => ["--load", relative("", file)]),

@@ -5,9 +5,8 @@ import { createColors } from "picocolors";
 import { cacheDir } from "../cache.ts";
 import { BuildError } from "../codegen/build.ts";
 import { formatError, UserError } from "../ir/error.ts";
-import { allNodes } from "../ir/graph.ts";
-import { fileOfOp } from "../ir/ops/index.ts";
 import { PassError } from "../passes/run.ts";
+import { filesOfOps } from "./dump.ts";
 
 /** Sets the exit code of the process. */
 export type Exit = (code: number) => void;
@@ -84,12 +83,6 @@ function fileTrouble(error: unknown): UserError | undefined {
   });
 }
 
-/** Files of ops of the user's own in the graph in front of a pass that failed. */
-function ownOps({ graphBefore }: PassError): readonly string[] {
-  const files = allNodes(graphBefore.nodes).flatMap(({ op }) => fileOfOp(op) ?? []);
-  return [...new Set(files)].map((file) => relative("", file));
-}
-
 /** What is printed about an error; for one that isn't the user's, also what to do with it. */
 export function explain(error: unknown): string {
   const colors = createColors(process.stderr.isTTY === true);
@@ -105,8 +98,9 @@ export function explain(error: unknown): string {
   if (error instanceof PassError && error.entry?.file !== undefined) {
     return `${colors.red(error.message)}\n  The pass is in ${error.entry.file}.`;
   }
-  if (error instanceof PassError && ownOps(error).length > 0) {
-    const files = ownOps(error).join(" and ");
+  const own = error instanceof PassError ? filesOfOps(error.graphBefore) : [];
+  if (error instanceof PassError && own.length > 0) {
+    const files = own.map((file) => relative("", file)).join(" and ");
     const hint = `The graph has ops of your own, from ${files}: see first that they hold, with ithaca check-op.`;
     return `${colors.red(error.message)}\n  ${hint}`;
   }

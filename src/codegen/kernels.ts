@@ -169,6 +169,18 @@ const moved = (pointer: string, elements: number): string =>
 /** Kernels that every target writes itself. */
 export type OwnKernel = "matmul" | "matmul_add" | "attention" | "attention_grad" | "spill" | "fetch";
 
+/** Copies between host memory and the rank's file, by the functions of these names. */
+export const fileKernels = (spill: string, fetch: string): Pick<Kernels, "spill" | "fetch"> => ({
+  spill: {
+    emit: ({ results: [y] }, { inputs: [from], outputs: [at], mesh, call }) =>
+      call(spill, from, "*rank.file", at, bytesOfType(y.type, mesh)),
+  },
+  fetch: {
+    emit: ({ results: [y] }, { inputs: [at], outputs: [to], mesh, call }) =>
+      call(fetch, "*rank.file", at, to, bytesOfType(y.type, mesh)),
+  },
+});
+
 /** What a product is called with behind its three matrices: M, N, K, which operand lies transposed, whether to add. */
 export function productShape(
   { op, operands: [a, b], attrs }: NodeOf<"matmul"> | NodeOf<"matmul_add">,

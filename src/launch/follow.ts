@@ -15,8 +15,8 @@ export interface StepMetrics {
   readonly device_peak_bytes: number;
   readonly host_peak_bytes: number;
   readonly file_peak_bytes: number;
-  /** By one rank to others in this step, in collectives; every rank sends as many. The plan predicts it. */
   readonly process_peak_bytes: number;
+  /** By one rank to others in this step, in collectives; every rank sends as many. The plan predicts it. */
   readonly bytes_sent: number;
 }
 

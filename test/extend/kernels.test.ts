@@ -9,10 +9,10 @@ import { emitCpu } from "../../src/codegen/cpu/emit.ts";
 import { compileConfig } from "../../src/compile.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import { loadOps } from "../../src/extend/ops.ts";
-import { formatError, UserError } from "../../src/ir/error.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { parse } from "../../src/ir/parse.ts";
 import { planFor, runCompiled } from "../support/compiled.ts";
+import { refusalOf } from "../support/expect.ts";
 import { distance, oneStep } from "../support/one-step.ts";
 import { errorOf, filled } from "../support/random.ts";
 import { simulatedCuda } from "../support/simulated-cuda.ts";
@@ -21,16 +21,6 @@ const scratch = mkdtempSync(join(tmpdir(), "ithaca-own-kernels-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const example = join(root, "examples/custom-op");
-
-const refusalOf = async (run: () => unknown): Promise<string> => {
-  try {
-    await run();
-  } catch (error) {
-    if (error instanceof UserError) return formatError(error);
-    throw error;
-  }
-  return "nothing was wrong";
-};
 
 describe("agree with eval", () => {
   loadOps(join(example, "squared_relu.ts"));

@@ -8,7 +8,6 @@ import { runCommandLine } from "../../src/cli/run.ts";
 import { loadOps } from "../../src/extend/ops.ts";
 import { loadPasses } from "../../src/extend/passes.ts";
 import { lowerDefinition } from "../../src/frontend/index.ts";
-import { formatError, UserError } from "../../src/ir/error.ts";
 import { allNodes, type Graph } from "../../src/ir/graph.ts";
 import { recordOf } from "../../src/ir/ops/index.ts";
 import { parse } from "../../src/ir/parse.ts";
@@ -17,6 +16,7 @@ import { verify } from "../../src/ir/verify.ts";
 import { builtinPasses, parsePasses, withPasses } from "../../src/passes/arrange.ts";
 import { numbersKept } from "../../src/passes/check.ts";
 import { runPipeline } from "../../src/passes/run.ts";
+import { refusalOf } from "../support/expect.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-ops-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -33,16 +33,6 @@ function written(text: string, others: Readonly<Record<string, string>> = {}): s
   writeFileSync(file, text);
   return file;
 }
-
-const refusalOf = async (run: () => unknown): Promise<string> => {
-  try {
-    await run();
-  } catch (error) {
-    if (error instanceof UserError) return formatError(error);
-    throw error;
-  }
-  return "nothing was wrong";
-};
 
 /** A record of one operand; `changes` replaces lines of it. */
 const recordText = (name: string, changes: Readonly<Record<string, string>> = {}): string => {

@@ -1,5 +1,5 @@
 /** @file Checkpoints every k layers in plans: what they save, what they compute again, and when the compiler chooses them. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -8,6 +8,7 @@ import { parseConfig } from "../../src/config/load.ts";
 import { reasonsOf } from "../../src/explain.ts";
 import { forecast } from "../../src/forecast.ts";
 import type { Plan } from "../../src/ir/plan.ts";
+import { writeLlama } from "./model.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-every-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -22,15 +23,7 @@ const ATTENTION_BYTES = 2 * INPUT_BYTES + 4 * SEQUENCE * 4;
 /** Products of a layer. */
 const FORWARD = 7;
 
-mkdirSync(join(scratch, "model"));
-writeFileSync(
-  join(scratch, "model", "config.json"),
-  JSON.stringify({
-    ...{ architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu", rms_norm_eps: 1e-5 },
-    ...{ hidden_size: HIDDEN, num_hidden_layers: LAYERS, num_attention_heads: 4, num_key_value_heads: 2 },
-    ...{ intermediate_size: 128, vocab_size: 64, rope_theta: 10000, tie_word_embeddings: true },
-  }),
-);
+writeLlama(join(scratch, "model"), { hidden_size: HIDDEN, num_hidden_layers: LAYERS });
 writeFileSync(join(scratch, "tokens.bin"), Buffer.alloc(4 * SEQUENCE));
 
 function configOf(memory: object, more: object = {}) {

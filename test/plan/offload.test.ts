@@ -1,5 +1,5 @@
 /** @file Offload in plans: what it takes from the device and gives to the host, and how many layers the compiler chooses. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -7,6 +7,7 @@ import { compileConfig, type Planned, planConfig } from "../../src/compile.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import { aligned, isAlive, type Plan, type Step } from "../../src/ir/plan.ts";
 import { offloadableBytes } from "../../src/passes/offload.ts";
+import { writeLlama } from "./model.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-offload-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -19,15 +20,7 @@ const INPUT_BYTES = 4 * SEQUENCE * HIDDEN;
 /** And attention's output and its log-sum-exp of four heads. */
 const ATTENTION_BYTES = 2 * INPUT_BYTES + 4 * SEQUENCE * 4;
 
-mkdirSync(join(scratch, "model"));
-writeFileSync(
-  join(scratch, "model", "config.json"),
-  JSON.stringify({
-    ...{ architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu", rms_norm_eps: 1e-5 },
-    ...{ hidden_size: HIDDEN, num_hidden_layers: LAYERS, num_attention_heads: 4, num_key_value_heads: 2 },
-    ...{ intermediate_size: 128, vocab_size: 64, rope_theta: 10000, tie_word_embeddings: true },
-  }),
-);
+writeLlama(join(scratch, "model"), { hidden_size: HIDDEN, num_hidden_layers: LAYERS });
 writeFileSync(join(scratch, "tokens.bin"), Buffer.alloc(4 * 4096));
 
 function configOf(memory: object, more: object = {}) {

@@ -1,5 +1,5 @@
 /** @file What the compiler keeps, computes again and cuts where it may choose: prices, choices, and that numbers don't depend on them. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
@@ -14,20 +14,16 @@ import { decisionsOf } from "../../src/policies.ts";
 import { arraysFor, onGraph, recipes, TRAINING } from "../support/decoders.ts";
 import { expectClose } from "../support/expect.ts";
 import { runs } from "../support/fuzz.ts";
+import { writeLlama } from "./model.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-policies-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 const LAYERS = 6;
-mkdirSync(join(scratch, "model"));
-writeFileSync(
-  join(scratch, "model", "config.json"),
-  JSON.stringify({
-    ...{ architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu", rms_norm_eps: 1e-5 },
-    ...{ hidden_size: 256, num_hidden_layers: LAYERS, num_attention_heads: 8, num_key_value_heads: 4 },
-    ...{ intermediate_size: 1024, vocab_size: 512, rope_theta: 10000, tie_word_embeddings: true },
-  }),
-);
+writeLlama(join(scratch, "model"), {
+  ...{ hidden_size: 256, num_hidden_layers: LAYERS, num_attention_heads: 8, num_key_value_heads: 4 },
+  ...{ intermediate_size: 1024, vocab_size: 512 },
+});
 writeFileSync(join(scratch, "tokens.bin"), Buffer.alloc(4 * 100_000));
 
 function planned(memory: object, more: object = {}): Promise<Planned> {

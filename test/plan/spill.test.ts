@@ -1,5 +1,5 @@
 /** @file The file as third memory in plans: what it takes from the host, when copies go, and how many layers the compiler chooses. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -7,6 +7,7 @@ import { compileConfig, type Planned, planConfig } from "../../src/compile.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import type { Plan, Step } from "../../src/ir/plan.ts";
 import { spillableBytes } from "../../src/passes/spill.ts";
+import { writeLlama } from "./model.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "ithaca-spill-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -19,19 +20,8 @@ const ATTENTION_BYTES = 2 * INPUT_BYTES + 4 * SEQUENCE * 4;
 
 writeFileSync(join(scratch, "tokens.bin"), Buffer.alloc(4 * 4096));
 
-function modelOf(layers: number): string {
-  const folder = join(scratch, `model-${layers}`);
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(
-    join(folder, "config.json"),
-    JSON.stringify({
-      ...{ architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu", rms_norm_eps: 1e-5 },
-      ...{ hidden_size: HIDDEN, num_hidden_layers: layers, num_attention_heads: 4, num_key_value_heads: 2 },
-      ...{ intermediate_size: 128, vocab_size: 64, rope_theta: 10000, tie_word_embeddings: true },
-    }),
-  );
-  return folder;
-}
+const modelOf = (layers: number): string =>
+  writeLlama(join(scratch, `model-${layers}`), { hidden_size: HIDDEN, num_hidden_layers: layers });
 
 const LAYERS = 8;
 /** Every layer's input is kept, so that only the file can help. */

@@ -1,6 +1,7 @@
 /** @file Expectations that several tests share. */
 import { expect } from "vitest";
 import type { NDArray } from "../../src/ir/array.ts";
+import { formatError, UserError } from "../../src/ir/error.ts";
 import { errorOf } from "./random.ts";
 
 type Numbers = NDArray | ArrayLike<number>;
@@ -18,4 +19,15 @@ export function expectClose(
     expect(own, `there is no ${name}`).toBeDefined();
     if (own) expect(errorOf(dataOf(own), dataOf(numbers)), name).toBeLessThanOrEqual(most);
   }
+}
+
+/** The message with which something is refused, as a person reads it. */
+export async function refusalOf(run: () => unknown): Promise<string> {
+  try {
+    await run();
+  } catch (error) {
+    if (error instanceof UserError) return formatError(error);
+    throw error;
+  }
+  return "nothing was wrong";
 }

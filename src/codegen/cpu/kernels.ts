@@ -1,7 +1,7 @@
 /** @file The kernels that the CPU target writes itself: products by oneDNN or AMX, attention with its workspace, the file. */
 import {
   attentionShape,
-  bytesOfType,
+  fileKernels,
   type Kernels,
   type OwnKernel,
   productShape,
@@ -36,14 +36,7 @@ const ownKernels: Pick<Kernels, OwnKernel> = {
       return `${check} ${call("attention_grad", shape, ...inputs, ...outputs, workspace)}`;
     },
   },
-  spill: {
-    emit: ({ results: [y] }, { inputs: [from], outputs: [at], mesh, call }) =>
-      call("spill", from, "*rank.file", at, bytesOfType(y.type, mesh)),
-  },
-  fetch: {
-    emit: ({ results: [y] }, { inputs: [at], outputs: [to], mesh, call }) =>
-      call("fetch", "*rank.file", at, to, bytesOfType(y.type, mesh)),
-  },
+  ...fileKernels("spill", "fetch"),
 };
 
 export const kernels: Kernels = { ...sharedKernels, ...ownKernels };

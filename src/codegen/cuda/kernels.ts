@@ -4,8 +4,8 @@ import type { AttentionAttrs } from "../../ir/ops/attention.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
 import {
   attentionShape,
-  bytesOfType,
   type EmitContext,
+  fileKernels,
   type Kernels,
   type OwnKernel,
   productShape,
@@ -64,14 +64,7 @@ const ownKernels: Pick<Kernels, OwnKernel> = {
   },
   attention: { emit: attend },
   attention_grad: { emit: attend },
-  spill: {
-    emit: ({ results: [y] }, { inputs: [from], outputs: [at], mesh, call }) =>
-      call("gpu.file.spill", from, "*rank.file", at, bytesOfType(y.type, mesh)),
-  },
-  fetch: {
-    emit: ({ results: [y] }, { inputs: [at], outputs: [to], mesh, call }) =>
-      call("gpu.file.fetch", "*rank.file", at, to, bytesOfType(y.type, mesh)),
-  },
+  ...fileKernels("gpu.file.spill", "gpu.file.fetch"),
 };
 
 export const kernels: Kernels = { ...sharedKernels, ...ownKernels };
