@@ -10,7 +10,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { processAllowance } from "../src/codegen/cpu/target.ts";
+import { PROCESS_BYTES } from "../src/codegen/cpu/target.ts";
 import { printBytes } from "../src/ir/units.ts";
 import { random } from "../test/support/random.ts";
 import { configFrom, runOnce, writeModel, writeTokens } from "./run-once.ts";
@@ -48,7 +48,7 @@ try {
   const config = configFrom(values, folder);
   const { compiled, metrics } = await runOnce(config);
   const { plan } = compiled;
-  const planned = plan.deviceBytes + plan.hostBytes + processAllowance(plan, config.threads, 1);
+  const planned = plan.deviceBytes + plan.hostBytes + PROCESS_BYTES;
   const off = metrics.process_peak_bytes / planned - 1;
   console.log(
     [

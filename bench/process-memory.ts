@@ -4,14 +4,14 @@
  *
  *     npx tsx bench/process-memory.ts [--count 20] [--seed 1]
  *
- * The plan's part is the arenas of all ranks, to the byte; libraries' scratch is counted by `processAllowance`. Exits with 1
+ * The plan's part is the arenas of all ranks, to the byte; PROCESS_BYTES is what the process has besides. Exits with 1
  * where a configuration is more than 5% off.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { processAllowance } from "../src/codegen/cpu/target.ts";
+import { PROCESS_BYTES } from "../src/codegen/cpu/target.ts";
 import { random } from "../test/support/random.ts";
 import { configFrom, runOnce, writeModel, writeTokens } from "./run-once.ts";
 
@@ -65,11 +65,11 @@ try {
     const drawn = draw(at);
     const output = join(folder, `run-${at}`);
     const config = configFrom({ ...drawn, data: tokens, output_dir: output, max_steps: 2 }, folder);
-    const { compiled, metrics } = await runOnce(config);
+    const { metrics } = await runOnce(config);
     const { device_peak_bytes, host_peak_bytes, process_peak_bytes } = metrics;
     const ranks = drawn.parallel.sequence;
     const arenas = ranks * (device_peak_bytes + host_peak_bytes);
-    const planned = arenas + processAllowance(compiled.plan, config.threads, ranks);
+    const planned = arenas + PROCESS_BYTES;
     const off = process_peak_bytes / planned - 1;
     worst = Math.max(worst, Math.abs(off));
     const { model: _, memory, ...rest } = drawn;

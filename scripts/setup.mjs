@@ -14,7 +14,6 @@ export const root = fileURLToPath(new URL("..", import.meta.url));
 /** @type {SystemPackage[]} */
 const compilerPackages = [
   { apt: "g++", what: "the C++ compiler", isThere: () => succeeds(process.env.CXX || "g++", ["--version"]) },
-  { apt: "libdnnl-dev", what: "oneDNN, for matrix products", isThere: () => hasHeader("dnnl.h") },
   { apt: "nlohmann-json3-dev", what: "JSON for C++", isThere: () => hasHeader("nlohmann/json.hpp") },
 ];
 

@@ -58,7 +58,7 @@ export interface Choice {
 }
 
 /**
- * Ranks that `ithaca` knows nothing more of: a CPU's by what one thread of a Zen 4 server does with oneDNN and in copying
+ * Ranks that `ithaca` knows nothing more of: a CPU's by what one thread of a Zen 4 server does in products and in copying
  * memory (measured); a GPU's by an H100's data sheet, of which products reach seven tenths. Only ratios matter here.
  */
 export function ratesOf({ target, threads }: Pick<Config, "target" | "threads">): Rates {

@@ -8,10 +8,10 @@ import { findCuda, missing, type wanted } from "../codegen/cuda/toolchain.ts";
 import {
   findMpi,
   findToolchain,
+  hasNeededHeader,
   installCommand,
-  missingHeaders,
   mpiPackages,
-  neededHeaders,
+  neededHeader,
   readCpuFlags,
   runProcess,
 } from "../codegen/toolchain.ts";
@@ -88,19 +88,16 @@ async function examineCompiler(): Promise<Check[]> {
   const needed = true;
   try {
     const toolchain = await findToolchain();
-    const missing = await missingHeaders(toolchain);
+    const isThere = await hasNeededHeader(toolchain);
+    const { header, apt, what } = neededHeader;
+    const remark = isThere ? what : `${what}: ${installCommand(apt)}`;
     return [
       { name: "C++ compiler", found: toolchain.version, needed },
-      ...neededHeaders.map((header): Check => {
-        const isMissing = missing.includes(header);
-        const remark = isMissing ? `${header.what}: ${installCommand(header.apt)}` : header.what;
-        return { name: header.apt, found: isMissing ? null : `<${header.header}>`, needed, remark };
-      }),
+      { name: apt, found: isThere ? `<${header}>` : null, needed, remark },
     ];
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    const packages = ["g++", ...neededHeaders.map(({ apt }) => apt)];
-    return [{ name: "C++ compiler", found: null, needed, remark: installCommand(...packages) }];
+    return [{ name: "C++ compiler", found: null, needed, remark: installCommand("g++", neededHeader.apt) }];
   }
 }
 

@@ -19,6 +19,7 @@ import {
   includeDirs,
   type Mpi,
   packageRoot,
+  requireHeader,
   requireMpi,
   runProcess,
   runtimeFlags,
@@ -81,13 +82,7 @@ export async function buildProgram(
   const runtime = await runtimeLibrary(toolchain, report, target);
   const entry = [target.runtimeUnit(trainEntry), ...(mpi ? await mpiUnits(mpi) : [])];
   const nccl = comm === "nccl" ? await listUnits(join(runtimeRoot, "src/nccl")) : [];
-  const main = await compileAll(
-    toolchain,
-    [...entry, ...nccl.map(target.runtimeUnit)],
-    report,
-    undefined,
-    target,
-  );
+  const main = await compileAll(toolchain, [...entry, ...nccl.map(target.runtimeUnit)], report);
   const mpiFlags = mpi?.linkFlags ?? [];
   const unitOf = ({ path, includes }: Source, folder: string): Unit =>
     includes
@@ -108,7 +103,7 @@ export async function buildProgram(
     report(`compiling the program (${sources.filter(({ path }) => isUnit(path)).length} files)`);
     await writeSources(sources, temporary);
     const units = sources.filter(({ path }) => isUnit(path)).map((source) => unitOf(source, temporary));
-    const objects = await compileAll(toolchain, units, report, undefined, target);
+    const objects = await compileAll(toolchain, units, report);
     const linked = [...main, ...objects, runtime, ...mpiFlags];
     await link(toolchain, target, join(temporary, "train"), linked).catch(unlinked(own));
     // -Bsymbolic: the program's own runtime, not the one of the addon that loads it.
@@ -130,7 +125,7 @@ export async function buildAddon(report: Report = silent): Promise<string> {
     flags: [...generatedFlags, ...defines],
     includeDirs: [...includeDirs, ...addonIncludeDirs()],
   };
-  const [object] = await compileAll(toolchain, [unit], report, undefined, loader);
+  const [object] = await compileAll(toolchain, [unit], report);
   const addon = join(cacheDir(), "addons", sha256(runtime, object as string), "ithaca.node");
   await makeOnce(addon, (temporary) =>
     link(toolchain, loader, temporary, ["-shared", "-Wl,-Bsymbolic", object as string, runtime]),
@@ -160,8 +155,6 @@ export async function buildExecutables(
     toolchain,
     executables.flatMap(({ units }) => units),
     report,
-    undefined,
-    target,
   );
   const folder = join(cacheDir(), "executables");
   const paths: string[] = [];
@@ -186,13 +179,8 @@ export async function runtimeLibrary(
   const found = await Promise.all(folders.map((folder) => listUnits(resolve(runtimeRoot, folder))));
   const others = (target.without ?? []).map((file) => join(runtimeRoot, file));
   const files = found.flat().filter((file) => ![trainEntry, addonEntry, ...others].includes(file));
-  const objects = await compileAll(
-    toolchain,
-    files.map(target.runtimeUnit),
-    report,
-    (toCompile) =>
-      report(`compiling the runtime (${toCompile} of ${files.length} files; kept in ${cacheDir()})`),
-    target,
+  const objects = await compileAll(toolchain, files.map(target.runtimeUnit), report, (toCompile) =>
+    report(`compiling the runtime (${toCompile} of ${files.length} files; kept in ${cacheDir()})`),
   );
   const library = join(cacheDir(), "libraries", sha256(...objects), "libithaca.a");
   await makeOnce(library, async (temporary) => {
@@ -234,7 +222,6 @@ export async function compileAll(
   units: readonly Unit[],
   report: Report = silent,
   onMiss: (toCompile: number) => void = () => {},
-  target?: BuildTarget,
 ): Promise<string[]> {
   const folder = join(cacheDir(), "objects");
   const texts: Texts = new Map();
@@ -245,7 +232,7 @@ export async function compileAll(
   const missing = units.flatMap((unit, i) => (present[i] ? [] : [{ unit, object: objects[i] as string }]));
   if (missing.length === 0) return objects;
 
-  await (target ?? (await buildTarget("cpu"))).requireHeaders(toolchain);
+  await requireHeader(toolchain);
   onMiss(missing.length);
   const queue = missing[Symbol.iterator]();
   const workers = Array.from({ length: availableParallelism() }, async () => {

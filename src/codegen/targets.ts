@@ -1,15 +1,7 @@
 /** @file What a target's programs are built of: which parts of the runtime, compiled and linked how. */
 import { dirname, join } from "node:path";
 import { architectures, type Cuda, requireCuda } from "./cuda/toolchain.ts";
-import {
-  generatedFlags,
-  includeDirs,
-  linkFlags,
-  requireHeaders,
-  runtimeFlags,
-  runtimeRoot,
-  type Toolchain,
-} from "./toolchain.ts";
+import { generatedFlags, includeDirs, linkFlags, runtimeFlags, runtimeRoot } from "./toolchain.ts";
 
 export type TargetName = "cpu" | "cuda";
 
@@ -42,24 +34,19 @@ export interface BuildTarget {
   generatedUnit(path: string, folder: string): Unit;
   /** Ends the line that links a program. */
   readonly linkFlags: readonly string[];
-  /** Throws UserError where a header that the target includes is missing. */
-  requireHeaders(toolchain: Toolchain): Promise<void>;
 }
 
 const cpu: BuildTarget = {
   folders: ["kernels/cpu"],
   runtimeUnit: (path) => ({ path, flags: runtimeFlags, includeDirs }),
   generatedUnit: (path, folder) => ({ path, flags: generatedFlags, includeDirs: [folder, ...includeDirs] }),
-  linkFlags: [...linkFlags, "-ldnnl"],
-  requireHeaders: (toolchain) => requireHeaders(toolchain),
+  linkFlags,
 };
 
 /** What loads programs of any target, and so holds no kernels. */
 export const loader: BuildTarget = {
   ...cpu,
   folders: [],
-  linkFlags,
-  requireHeaders: (toolchain) => requireHeaders(toolchain, ["nlohmann/json.hpp"]),
 };
 
 /** The target as this machine can build it. Throws UserError where the toolkit or a library is missing. */
@@ -88,7 +75,6 @@ export function cudaTarget(cuda: Cuda, architectures: readonly string[]): BuildT
       ...libraries.flatMap(({ file }) => [file, `-Wl,-rpath,${dirname(file)}`]),
       "-lrt",
     ],
-    requireHeaders: (toolchain) => requireHeaders(toolchain, ["nlohmann/json.hpp"]),
   };
 }
 

@@ -139,35 +139,27 @@ export function readCpuFlags(): string {
   return /^(?:flags|Features)\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
 }
 
-/** A header that the CPU target includes, and the Debian package that brings it. */
-export const neededHeaders: readonly {
-  readonly header: string;
-  readonly apt: string;
-  readonly what: string;
-}[] = [
-  { header: "dnnl.h", apt: "libdnnl-dev", what: "oneDNN, for matrix products" },
-  { header: "nlohmann/json.hpp", apt: "nlohmann-json3-dev", what: "JSON for Modern C++" },
-];
+/** The header that every program includes, and the Debian package that brings it. */
+export const neededHeader = {
+  header: "nlohmann/json.hpp",
+  apt: "nlohmann-json3-dev",
+  what: "JSON for Modern C++",
+} as const;
 
-/** Which of `neededHeaders` the compiler does not find. */
-export async function missingHeaders(toolchain: Toolchain): Promise<typeof neededHeaders> {
-  const source = neededHeaders.map(
-    ({ header }, i) => `#if !__has_include(<${header}>)\nmissing ${i}\n#endif\n`,
-  );
+/** Whether the compiler finds it. */
+export async function hasNeededHeader(toolchain: Toolchain): Promise<boolean> {
   const flags = [...toolchain.extraFlags, "-E", "-P", "-x", "c++", "-"];
-  const { stdout } = await runProcess(toolchain.compiler, flags, { input: source.join("") });
-  return neededHeaders.filter((_, i) => stdout.includes(`missing ${i}`));
+  const input = `#if __has_include(<${neededHeader.header}>)\nfound\n#endif\n`;
+  return (await runProcess(toolchain.compiler, flags, { input })).stdout.includes("found");
 }
 
-/** Throws unless every header of the CPU target is there, or just those that are asked for. */
-export async function requireHeaders(toolchain: Toolchain, only?: readonly string[]): Promise<void> {
-  const all = await missingHeaders(toolchain);
-  const missing = all.filter(({ header }) => only === undefined || only.includes(header));
-  if (missing.length === 0) return;
-  throw new UserError(
-    `the C++ compiler doesn't find ${missing.map(({ header, what }) => `<${header}> (${what})`).join(" and ")}`,
-    { remedy: `Install with ${installCommand(...missing.map(({ apt }) => apt))}` },
-  );
+/** Throws unless it does. */
+export async function requireHeader(toolchain: Toolchain): Promise<void> {
+  if (await hasNeededHeader(toolchain)) return;
+  const { header, what, apt } = neededHeader;
+  throw new UserError(`the C++ compiler doesn't find <${header}> (${what})`, {
+    remedy: `Install it with ${installCommand(apt)}`,
+  });
 }
 
 /** Open MPI as it is installed. */

@@ -200,8 +200,9 @@ export const hostAllowance: Allowance = {
 };
 
 /**
- * Ranks of this machine on CPUs, by what one thread of a Zen 4 server does: 95 GFLOP/s in f32 and 205 in bf16 (measured
- * with oneDNN), and 12 GB/s of memory copied; a file is taken to be on an SSD that the ranks share. Other machines differ; what is predicted is an order of magnitude.
+ * Ranks of this machine on CPUs, by what one thread of a Zen 4 server does: 95 GFLOP/s in f32 and 205 in bf16 (measured),
+ * and 12 GB/s of memory copied; a file is taken to be on an SSD that the ranks share. Other machines differ; what is
+ * predicted is an order of magnitude.
  */
 export function cpuMachine(threads: number, ranks: number): Machine {
   return {

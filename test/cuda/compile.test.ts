@@ -50,7 +50,7 @@ const target = (): BuildTarget => cudaTarget(cuda as NonNullable<typeof cuda>, s
 
 /** Compiles, or throws with what the compiler said. Returns the objects. */
 async function compiled(units: readonly Unit[]): Promise<string[]> {
-  return await compileAll(await findToolchain(), units.map(strict), undefined, undefined, target());
+  return await compileAll(await findToolchain(), units.map(strict));
 }
 
 /** What an object holds for GPUs: "sm_90" for machine code, "compute_100" for PTX, which later ones can run. */

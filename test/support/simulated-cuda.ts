@@ -9,7 +9,6 @@ import {
   includeDirs,
   linkFlags,
   packageRoot,
-  requireHeaders,
   runtimeFlags,
   runtimeRoot,
 } from "../../src/codegen/toolchain.ts";
@@ -42,5 +41,4 @@ export const simulatedCuda: BuildTarget = {
   runtimeUnit: (path) => unit(path, runtimeFlags, folders),
   generatedUnit: (path, folder) => unit(path, generatedFlags, [folder, ...folders]),
   linkFlags,
-  requireHeaders: (toolchain) => requireHeaders(toolchain, ["nlohmann/json.hpp"]),
 };

@@ -3,7 +3,6 @@
 
 #include <omp.h>
 
-#include <atomic>
 #include <cmath>
 
 #include "attention_engine.h"
@@ -226,23 +225,6 @@ void attend(const AttentionShape& shape, const T* q, const T* k, const T* v, con
 }
 
 }  // namespace
-
-namespace {
-std::atomic<Bf16Products> allowed_products = Bf16Products::amx;
-}
-
-Bf16Products attention_products() {
-  Bf16Products most = Bf16Products::f32;
-#if defined(ITHACA_BF16)
-  most = Bf16Products::dot;
-#endif
-#if defined(ITHACA_AMX)
-  if (amx_granted()) most = Bf16Products::amx;
-#endif
-  return std::min(most, allowed_products.load(std::memory_order_relaxed));
-}
-
-void attention_use(Bf16Products most) { allowed_products = most; }
 
 template <typename T>
 void attention(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments, T* out,

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "bf16_products.h"
 #include "ithaca/dtype.h"
 
 namespace ithaca::cpu {
@@ -67,9 +66,5 @@ void attention(const AttentionShape& shape, const T* q, const T* k, const T* v, 
 template <typename T>
 void attention_grad(const AttentionShape& shape, const T* q, const T* k, const T* v, const std::int32_t* segments,
                     const T* out, const float* lse, const T* d_out, T* dq, T* dk, T* dv, void* workspace);
-
-// How bf16 is multiplied here; attention_use allows no more than the given kind, for tests.
-Bf16Products attention_products();
-void attention_use(Bf16Products most);
 
 }  // namespace ithaca::cpu

@@ -8,47 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "vector.h"
+#include "registers.h"
 
 namespace ithaca::cpu {
 
-// C[Rows][Vectors * kLanes] (+)= sum over k < depth of A(m, k) * B[k][n], with A(m, k) = a[m * lda + k], or
-// a[k * lda + m] if TransposeA.
-template <int Rows, int Vectors, bool TransposeA>
-ITHACA_INLINE void multiply_registers(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
-                                      std::int64_t ldc, std::int64_t depth, bool accumulate) {
-  Vector sum[Rows][Vectors];
-#pragma GCC unroll 16
-  for (int m = 0; m < Rows; ++m)
-#pragma GCC unroll 4
-    for (int n = 0; n < Vectors; ++n) sum[m][n] = accumulate ? load_vector(c + m * ldc + n * kLanes) : Vector{};
-  for (std::int64_t k = 0; k < depth; ++k) {
-    Vector row[Vectors];
-#pragma GCC unroll 4
-    for (int n = 0; n < Vectors; ++n) row[n] = load_vector(b + k * ldb + n * kLanes);
-#pragma GCC unroll 16
-    for (int m = 0; m < Rows; ++m) {
-      const Vector scalar = broadcast(TransposeA ? a[k * lda + m] : a[m * lda + k]);
-#pragma GCC unroll 4
-      for (int n = 0; n < Vectors; ++n) sum[m][n] += scalar * row[n];
-    }
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < Rows; ++m)
-#pragma GCC unroll 4
-    for (int n = 0; n < Vectors; ++n) store_vector(c + m * ldc + n * kLanes, sum[m][n]);
-}
-
-// Sums of 8 rows by 3 vectors (or 6 by 4) fill 32 registers; 4 by 3 (or 2 by 4) fill 16.
-#if defined(__AVX512F__)
-inline constexpr int kRowsOf3 = 8;
-inline constexpr int kRowsOf4 = 6;
-#else
-inline constexpr int kRowsOf3 = 4;
-inline constexpr int kRowsOf4 = 2;
-#endif
-
-// The same for any number of columns (a multiple of kLanes) and of rows (of 24, or of 8 if columns is a multiple
+// multiply_registers for any number of columns (a multiple of kLanes) and of rows (of 24, or of 8 if columns is a multiple
 // of 3 kLanes).
 template <bool TransposeA>
 void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,

@@ -32,6 +32,16 @@ ITHACA_INLINE IntVector load_pairs(const bf16* even, std::int64_t stride, std::i
   return low_wide | (high_wide << 16);
 }
 
+// One step of bf16 for multiply_registers: two neighbours along the summed dimension at a time, as pairs.
+struct DotProduct {
+  using Unit = std::int32_t;
+  using Units = IntVector;
+
+  static ITHACA_INLINE Vector step(Vector sum, Unit left, Units right) {
+    return Vector(_mm512_dpbf16_ps(__m512(sum), __m512bh(_mm512_set1_epi32(left)), __m512bh(__m512i(right))));
+  }
+};
+
 #if defined(ITHACA_AMX)
 // Linux hands the tile registers to a process that asks for them; once is enough.
 inline bool amx_granted() {

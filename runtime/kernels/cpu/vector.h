@@ -40,6 +40,7 @@ ITHACA_INLINE IntVector load_vector(const std::int32_t* x) {
 }
 
 ITHACA_INLINE void store_vector(float* x, Vector v) { std::memcpy(x, &v, sizeof v); }
+ITHACA_INLINE void store_vector(std::int32_t* x, IntVector v) { std::memcpy(x, &v, sizeof v); }
 
 ITHACA_INLINE Vector broadcast(float x) { return x - Vector{}; }
 

@@ -1,6 +1,9 @@
-/** @file The kernels that the CPU target writes itself: products by oneDNN or AMX, attention with its workspace, the file. */
+/** @file The kernels that the CPU target writes itself: products and attention with their workspaces, the file. */
+import type { NodeOf } from "../../ir/rewrite.ts";
 import {
+  args,
   attentionShape,
+  type EmitContext,
   fileKernels,
   type Kernels,
   type OwnKernel,
@@ -9,16 +12,22 @@ import {
   sharedKernels,
 } from "../kernels.ts";
 
+function emitProduct(
+  node: NodeOf<"matmul"> | NodeOf<"matmul_add">,
+  { inputs: [left, right], outputs: [to], mesh, workspace, workspaceBytes, threads, call }: EmitContext,
+): string {
+  const shape = productShape(node, mesh);
+  const types = [node.operands[0], node.results[0]].map(({ type }) => `ithaca::DType::${type.dtype}`);
+  const needed = `matmul_workspace_bytes(${args(...shape.slice(0, 3), threads, ...types)})`;
+  return `static_assert(${needed} <= ${workspaceBytes}); ${call("matmul", left, right, to, ...shape, workspace)}`;
+}
+
 const ownKernels: Pick<Kernels, OwnKernel> = {
-  matmul: {
-    emit: (node, { inputs, outputs, mesh, call }) =>
-      call("matmul", ...inputs, ...outputs, ...productShape(node, mesh)),
-  },
+  matmul: { emit: emitProduct },
   matmul_add: {
     emit(node, context) {
       requireInPlace(node, context);
-      const [left, right] = context.inputs;
-      return context.call("matmul", left, right, ...context.outputs, ...productShape(node, context.mesh));
+      return emitProduct(node, context);
     },
   },
   attention: {

@@ -3,12 +3,56 @@
  * The two can't drift apart: generated programs hold a static_assert for every workspace that is not a plain count.
  */
 import type { Node } from "../../ir/graph.ts";
+import type { NodeOf } from "../../ir/rewrite.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
-import { exchangeWorkspaces, product, rowsAndColumns, type Workspaces } from "../kernels.ts";
+import { exchangeWorkspaces, product, productShape, rowsAndColumns, type Workspaces } from "../kernels.ts";
 
 /** Blocks in which sums over rows are taken, so that their order does not depend on the threads. */
 export function rowBlocks(rows: number): number {
   return rows < 64 * 8 ? Math.ceil(rows / 8) : 64;
+}
+
+/** How an engine cuts a product into blocks: `Blocks` of runtime/kernels/cpu/matmul.h, which says what each is. */
+interface Blocks {
+  readonly bytes: number;
+  readonly unit: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly deepest: number;
+  readonly deepestOnce: number;
+  readonly deepestKept: number;
+  readonly sumRows: number;
+}
+const VECTORS = { unit: 1, rows: 16, columns: 48, sumRows: 256 };
+const FLOATS: Blocks = { ...VECTORS, bytes: 4, deepest: 384, deepestOnce: 384, deepestKept: 384 };
+const PAIRS: Blocks = { ...VECTORS, bytes: 2, unit: 2, deepest: 768, deepestOnce: 768, deepestKept: 768 };
+const TILES: Blocks = {
+  ...{ bytes: 2, unit: 32, rows: 32, columns: 32 },
+  ...{ deepest: 768, deepestOnce: 2048, deepestKept: 1024, sumRows: 1024 },
+};
+const BLOCK_BYTES = 2 ** 20;
+
+/** `block_bytes`. */
+function blockBytes(blocks: Blocks, rows: number, columns: number, sum: number, holdsSums: boolean): number {
+  const keepsSums = !holdsSums && sum > blocks.deepestOnce;
+  const deepest = holdsSums ? blocks.deepest : keepsSums ? blocks.deepestKept : blocks.deepestOnce;
+  const depth = Math.ceil(Math.ceil(sum / Math.ceil(sum / deepest)) / blocks.unit) * blocks.unit;
+  const width = Math.min(Math.floor(BLOCK_BYTES / (depth * blocks.bytes)), columns + blocks.columns);
+  const sums = keepsSums ? Math.min(blocks.sumRows, rows + blocks.rows) * width * 4 : 0;
+  return Math.ceil((depth * blocks.bytes * (width + blocks.rows) + sums) / 64) * 64;
+}
+
+/** `matmul_workspace_bytes`. */
+function matmulWorkspaceBytes(
+  node: NodeOf<"matmul"> | NodeOf<"matmul_add">,
+  mesh: Mesh,
+  threads: number,
+): number {
+  const [rows, columns, sum] = productShape(node, mesh) as readonly [number, number, number];
+  const isFloat = node.operands[0].type.dtype === "f32";
+  const holdsSums = node.results[0].type.dtype === "f32";
+  const engines = isFloat ? [FLOATS] : [FLOATS, PAIRS, TILES];
+  return threads * Math.max(...engines.map((blocks) => blockBytes(blocks, rows, columns, sum, holdsSums)));
 }
 
 /** From this many keys on, threads share every key head. */
@@ -60,6 +104,8 @@ export const workspaces: Workspaces = {
     const [rows, columns] = rowsAndColumns(x.type, mesh);
     return rowBlocks(rows) * columns * 4;
   },
+  matmul: matmulWorkspaceBytes,
+  matmul_add: matmulWorkspaceBytes,
   attention: attentionWorkspaceBytes,
   attention_grad: attentionGradWorkspaceBytes,
   cross_entropy: ({ operands: [logits] }, mesh) => rowsAndColumns(logits.type, mesh)[0] * 4,

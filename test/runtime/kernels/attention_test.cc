@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/bf16_products.h"
 
 namespace ithaca::test {
 namespace {
@@ -162,7 +163,7 @@ void nan_stays() {
 void test_attention() {
   all_masks<float>();
   for (const auto products : {cpu::Bf16Products::f32, cpu::Bf16Products::dot, cpu::Bf16Products::amx}) {
-    cpu::attention_use(products);
+    cpu::allow_bf16_products(products);
     all_masks<bf16>();
   }
   nan_stays();

@@ -2,7 +2,7 @@
 //
 // From the repository's root:
 //   FLAGS="-std=c++20 -Wall -Wextra -Wpedantic -O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math"
-//   g++ $FLAGS -fopenmp -Iruntime/include -Iruntime {test/runtime/kernels,runtime/kernels/cpu}/*.cc -ldnnl -o kernels_test
+//   g++ $FLAGS -fopenmp -Iruntime/include -Iruntime {test/runtime/kernels,runtime/kernels/cpu}/*.cc -o kernels_test
 // VERBOSE=1 prints the error of every comparison.
 #include <omp.h>
 
