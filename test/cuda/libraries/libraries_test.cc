@@ -1,5 +1,7 @@
 // Products and attention as they ask NVIDIA's libraries for them, whose calls are answered by stand-ins that do what the
 // calls mean: the results are those of the CPU's kernels, on the stream and in the memory that were given.
+#include <omp.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string>
