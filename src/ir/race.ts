@@ -2,15 +2,11 @@
  * @file Verifies a plan as a program is verified: any two steps that touch overlapping bytes, one of them writing, must
  * be ordered by their lane or by a wait. A plan with a race does not compile.
  */
+import { boundFaults, type Fault, loopFaults, unwrittenReads } from "./bounds.ts";
 import { Clock, sharedLoops, turnedTwice } from "./order.ts";
 import type { Loop, Plan, Slot, Step } from "./plan.ts";
 
-export interface Race {
-  readonly first: number;
-  readonly second: number;
-  readonly bytes: readonly [number, number];
-  readonly message: string;
-}
+export type Race = Fault;
 
 interface Access {
   readonly step: number;
@@ -37,19 +33,28 @@ export function accessesOf(plan: Pick<Plan, "buffers" | "loops">, step: Step): A
 type Parts = Pick<Plan, "steps" | "buffers" | "loops">;
 
 /**
- * All races of a plan. Also races are: a buffer used outside its lifetime, since the planner gave the bytes away; one
- * that is read before anything was written there; and a wait that could never end, or orders nothing.
+ * All races of a plan. Also races are: what lies outside its buffer, arena or loop; a buffer used outside its lifetime, since
+ * the planner gave the bytes away; one that is read before anything was written there; and a wait that could never end, or
+ * orders nothing.
  */
-export function findRaces(plan: Parts): Race[] {
-  return [...lifetimeFaults(plan), ...waitFaults(plan), ...unorderedAccesses(plan), ...overlaps(plan)];
+export function findRaces(plan: Plan): Race[] {
+  const broken = loopFaults(plan);
+  if (broken.length > 0) return broken;
+  const outside = boundFaults(plan);
+  return [
+    ...outside,
+    ...lifetimeFaults(plan),
+    ...(outside.length > 0 ? [] : unwrittenReads(plan)),
+    ...waitFaults(plan),
+    ...unorderedAccesses(plan),
+    ...overlaps(plan),
+  ];
 }
 
 function lifetimeFaults(plan: Parts): Race[] {
   const races: Race[] = [];
-  const written = new Set<number>();
   for (const step of plan.steps) {
-    const outputs = [...step.outputs, ...(step.workspace ? [step.workspace] : [])];
-    for (const slot of [...step.inputs, ...outputs]) {
+    for (const slot of [...step.inputs, ...step.outputs, ...(step.workspace ? [step.workspace] : [])]) {
       const { persistent, first, last, offset, bytes } = plan.buffers[slot.buffer];
       const complain = (what: string) =>
         races.push({
@@ -69,9 +74,7 @@ function lifetimeFaults(plan: Parts): Race[] {
           `which lives from step ${first} to ${last}, only a part of the loop from ${cut.first} to ${cut.last}`,
         );
       }
-      if (step.inputs.includes(slot) && !written.has(slot.buffer)) complain("which nothing has written yet");
     }
-    for (const slot of outputs) written.add(slot.buffer);
   }
   return races;
 }

@@ -10,6 +10,7 @@ import { findRaces } from "../../src/ir/race.ts";
 import { tensor } from "../../src/ir/type.ts";
 import { printComplaint, verify } from "../../src/ir/verify.ts";
 import { runs } from "../support/fuzz.ts";
+import { mutations } from "../support/mutations.ts";
 import { expectFaithful, planned } from "../support/planned.ts";
 
 const KINDS = [
@@ -215,4 +216,22 @@ test("a wait left out, and two buffers put at one place while both are alive, ar
     runs(60),
   );
   expect(Math.min(waits, clashes, turns)).toBeGreaterThan(4);
+});
+
+test("whatever else is changed about a plan is caught", () => {
+  const seen = new Set<string>();
+  fc.assert(
+    fc.property(recipe, fc.nat(), ({ lines, ...rest }, at) => {
+      const plan = planned(program({ lines: [...lines, ...OFFLOADED], ...rest }));
+      for (const [name, mutate] of Object.entries(mutations)) {
+        const mutants = mutate(plan);
+        if (mutants.length === 0) continue;
+        const [where, mutant] = mutants[at % mutants.length];
+        seen.add(name);
+        expect(findRaces(mutant), `${name}: ${where}`).not.toEqual([]);
+      }
+    }),
+    runs(60),
+  );
+  expect([...seen].sort()).toEqual(Object.keys(mutations).sort());
 });
