@@ -338,9 +338,12 @@ function excessOf(needs: Needs, { memory }: Config): string | null {
     ["device", needs.deviceBytes, memory.device_limit],
     ["host", needs.hostBytes, memory.host_limit],
   ] as const;
-  for (const [kind, needed, limit] of limits) {
-    if (limit === null || needed <= limit) continue;
-    return `a step needs ${printBytes(needed)} of ${kind} memory, ${printBytes(needed - limit)} more than memory.${kind}_limit (${printBytes(limit)})`;
-  }
-  return null;
+  const missing = limits.flatMap(([kind, needed, limit]) =>
+    limit === null || needed <= limit
+      ? []
+      : [
+          `${printBytes(needed)} of ${kind} memory, ${printBytes(needed - limit)} more than memory.${kind}_limit (${printBytes(limit)})`,
+        ],
+  );
+  return missing.length === 0 ? null : `a step needs ${missing.join(", and ")}`;
 }

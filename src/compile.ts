@@ -1,6 +1,7 @@
 /** @file The whole road: a configuration in, a plan and the sources of a training program out. */
 import { basename } from "node:path";
-import { type Choice, choose, type PlanningOptions } from "./choose.ts";
+import { adviceFor } from "./advice.ts";
+import { type Choice, choose, type PlanningOptions, type Trial } from "./choose.ts";
 import type { Source } from "./codegen/build.ts";
 import { emitCpu } from "./codegen/cpu/emit.ts";
 import { emitCuda } from "./codegen/cuda/emit.ts";
@@ -81,9 +82,17 @@ export async function compileConfig(config: Config, options: CompileOptions = {}
   const { stopAfter } = options;
   const planned = await planConfig(config, stopAfter === undefined ? {} : { stopAfter });
   const { model, graph, stages, plan, trials } = planned;
-  const excess = trials.at(-1)?.excess ?? null;
-  if (excess !== null) {
-    throw new UserError(excess, { remedy: remedyFor(config) });
+  const last = trials.at(-1);
+  if (last && last.excess !== null) {
+    const triedOf = (trial: Trial, { memory }: Config) => ({
+      ...trial,
+      limits: { device: memory.device_limit, host: memory.host_limit },
+    });
+    const plan = async (own: Config) => {
+      const { trials: all } = await planConfig(own, { effort: "place", leastOnly: true });
+      return triedOf(all[all.length - 1], own);
+    };
+    throw new UserError(last.excess, { remedy: await adviceFor(config, triedOf(last, config), plan) });
   }
   const clock = new Clock();
   const emitting = {
@@ -125,38 +134,6 @@ function meshOf({ parallel }: Config): Mesh {
 /** The sequence as the program sees it: filled up so that it can be shared evenly. The data reader masks the rest. */
 function paddedSequence({ sequence_length, parallel }: Config): number {
   return Math.ceil(sequence_length / parallel.sequence) * parallel.sequence;
-}
-
-/** What of the configuration would need less memory, and is not set already. */
-function remedyFor(config: Config): string {
-  const { activation_checkpointing: checkpointing, activation_offload: offload } = config.memory;
-  const { tiled_loss, tiled_mlp, tiled_projections, head_groups, checkpoint_every: every } = config.memory;
-  const untiled = Object.entries({ tiled_loss, tiled_mlp, tiled_projections, head_groups })
-    .filter(
-      ([key, value]) =>
-        (value === "off" || value === 1) && (key !== "head_groups" || checkpointing !== "attention"),
-    )
-    .map(([key]) => `set memory.${key}: auto`);
-  const ways = [
-    "shorten sequence_length",
-    ...(config.micro_batch_size > 1 ? ["lower micro_batch_size"] : []),
-    ...(config.precision === "fp32" ? ["use precision: bf16"] : []),
-    ...(checkpointing === "off" || checkpointing === "attention"
-      ? ["set memory.activation_checkpointing: layer"]
-      : []),
-    ...untiled,
-    ...(every !== "auto" && checkpointing !== "off" ? ["set memory.checkpoint_every: auto"] : []),
-    ...(offload === "off" && checkpointing !== "off" ? ["set memory.activation_offload: auto"] : []),
-    ...(config.memory.host_limit !== null && offload !== "off"
-      ? [
-          "raise memory.host_limit",
-          ...(config.memory.host_spill === null ? ["set memory.host_spill to a folder on a fast disk"] : []),
-        ]
-      : []),
-    "share the sequence between more ranks (parallel.sequence)",
-  ];
-  const text = ways.join(", or ");
-  return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 function withText(stage: Stage): CompiledStage {

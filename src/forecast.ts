@@ -2,7 +2,8 @@
  * @file What a configuration would need and how fast it would be on a machine, without that machine: the plan of the
  * compiler, formulas for what no pass does yet, allowances for what lies outside the plan, and a roofline.
  */
-import type { Needs } from "./choose.ts";
+import { adviceFor, type Tried } from "./advice.ts";
+import type { Needs, Trial } from "./choose.ts";
 import { type Planned, planConfig } from "./compile.ts";
 import { unavailable } from "./config/availability.ts";
 import type { Config } from "./config/load.ts";
@@ -151,14 +152,16 @@ export function limitsOf({ memory, parallel }: Config, machine: Machine | null):
   };
 }
 
+/** The configuration as it is compiled for `machine`. */
+function withLimits(asked: Config, machine: Machine | null, { device, host }: Limits): Config {
+  const memory = { ...asked.memory, device_limit: device, host_limit: host };
+  return { ...asked, target: machine ? "cuda" : "cpu", memory };
+}
+
 /** Plans `config` for `machine`; null: for the CPU. */
 export async function forecast(asked: Config, machine: Machine | null): Promise<Forecast> {
   const limits = limitsOf(asked, machine);
-  const { config, settings } = withoutUnbuilt({
-    ...asked,
-    target: machine ? "cuda" : "cpu",
-    memory: { ...asked.memory, device_limit: limits.device, host_limit: limits.host },
-  });
+  const { config, settings } = withoutUnbuilt(withLimits(asked, machine, limits));
   const counts = new Map<Plan, Count>();
   const planned = await planConfig(config, {
     effort: "place",
@@ -223,14 +226,12 @@ export interface Probe {
 export async function probe(asked: Config, machine: Machine | null, sequence: number): Promise<Probe> {
   const limits = limitsOf(asked, machine);
   const { activation_checkpointing, activation_offload: offload } = asked.memory;
+  const limited = withLimits(asked, machine, limits);
   const { config, settings } = withoutUnbuilt({
-    ...asked,
-    target: machine ? "cuda" : "cpu",
+    ...limited,
     sequence_length: sequence,
     memory: {
-      ...asked.memory,
-      device_limit: limits.device,
-      host_limit: limits.host,
+      ...limited.memory,
       activation_offload: offload === "auto" && activation_checkpointing !== "off" ? "host" : offload,
     },
   });
@@ -242,4 +243,25 @@ export async function probe(asked: Config, machine: Machine | null, sequence: nu
   });
   const { deviceBytes, hostBytes } = trials[trials.length - 1];
   return { sequence, device: deviceBytes, host: hostBytes };
+}
+
+/** What would make a forecast fit that does not. */
+export function remedyFor(
+  asked: Config,
+  machine: Machine | null,
+  { planned, limits }: Forecast,
+): Promise<string> {
+  const needs = { ...(planned.trials.at(-1) as Trial), limits };
+  const plan = async (own: Config): Promise<Tried> => {
+    const ownLimits = limitsOf(own, machine);
+    const { config, settings } = withoutUnbuilt(withLimits(own, machine, ownLimits));
+    const { trials } = await planConfig(config, {
+      effort: "schedule",
+      leastOnly: true,
+      ...(machine && { rates: ratesOf(machine) }),
+      needs: (made) => needsOf(countOf(made, settings, machine !== null, ownLimits)),
+    });
+    return { ...(trials.at(-1) as Trial), limits: ownLimits };
+  };
+  return adviceFor(asked, needs, plan, machine !== null);
 }

@@ -16,7 +16,12 @@ const MOST_ALIVE = 10;
 
 const size = (bytes: number): string => (bytes === 0 ? "-" : printBytes(bytes)).padStart(11);
 
-export function planText(config: Config, forecast: Forecast, explains: boolean): string {
+export function planText(
+  config: Config,
+  forecast: Forecast,
+  explains: boolean,
+  remedy: string | null,
+): string {
   const { device, host, file, assumptions, allowances } = forecast;
   return [
     headline(config, forecast),
@@ -24,7 +29,7 @@ export function planText(config: Config, forecast: Forecast, explains: boolean):
     limitLine("device", device, forecast.limits.device),
     limitLine("host", host, forecast.limits.host),
     ...(file.peakBytes > 0 ? [limitLine("file", file, null)] : []),
-    ...(forecast.excess === null ? [] : ["", `  It does not fit: ${forecast.excess}.`]),
+    ...(forecast.excess === null ? [] : ["", `  It does not fit: ${forecast.excess}.`, `  ${remedy ?? ""}`]),
     "",
     ...kindTable(device, host),
     "",
@@ -140,6 +145,6 @@ function section(title: string, rows: readonly (readonly [string, string])[]): s
   return ["", `  ${title}`, ...rows.map(([name, text]) => `    ${name}: ${text}`)];
 }
 
-export function foundText({ sequence, limitedBy, need, probes }: Found): string {
-  return `The longest sequence is ${grouped(sequence)} tokens: ${printBytes(need.device)} of device and ${printBytes(need.host)} of host memory a rank. A longer one needs more ${limitedBy} memory (${probes} plans).\n`;
+export function foundText({ sequence, limitedBy, probes }: Found): string {
+  return `The longest sequence is ${grouped(sequence)} tokens. A longer one needs more ${limitedBy} memory (${probes} plans).\n`;
 }

@@ -41,7 +41,7 @@ export function planCommand(exit: Exit): Command {
       const given = loadConfig(file, options.set, { planning: true });
       const machine = machineFor(options.machine ?? given.machine, given);
       let config = withOptions(given, options, machine);
-      const { forecast, probe, limitsOf } = await import("../forecast.ts");
+      const { forecast, probe, limitsOf, remedyFor } = await import("../forecast.ts");
       let found: Found | null = null;
       if (options.maxSequence) {
         const multiple = machine ? 256 * config.parallel.sequence : 16 * config.parallel.sequence;
@@ -53,13 +53,19 @@ export function planCommand(exit: Exit): Command {
         config = { ...config, sequence_length: found.sequence };
       }
       const made = await forecast(config, machine);
+      const remedy = made.excess === null ? null : await remedyFor(config, machine, made);
       const inspected = inspect(made.planned, options);
       if (options.timeline !== undefined) {
         writeFileSync(options.timeline, drawn(config, made));
         report(`${options.timeline} shows the step`);
       }
-      if (options.json) printJson({ ...(await jsonOf(config, made, found, options.explain)), ...inspected });
-      else print(`${found ? `${foundText(found)}\n` : ""}${planText(config, made, options.explain)}`);
+      if (options.json)
+        printJson({
+          ...(await jsonOf(config, made, found, options.explain)),
+          ...(remedy !== null && { remedy }),
+          ...inspected,
+        });
+      else print(`${found ? `${foundText(found)}\n` : ""}${planText(config, made, options.explain, remedy)}`);
       if (made.excess !== null) exit(1);
     });
 }

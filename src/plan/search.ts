@@ -1,5 +1,6 @@
 /** @file The longest sequence that fits, by a search that trusts memory to be nearly linear in the length, and nothing more. */
 import { UserError } from "../ir/error.ts";
+import { printBytes } from "../ir/units.ts";
 
 /** Bytes that a step needs at a length; the limits are null where there is none. */
 export interface Need {
@@ -66,10 +67,17 @@ export async function longestSequence(
     if (fullness(need) <= 1) fits = own;
     else exceeds = own;
     if (exceeds?.sequence === multiple) {
-      throw new UserError(
-        `not even ${multiple.toLocaleString("en-US")} tokens fit: a step of them needs ${Math.ceil(100 * fullness(need))}% of the memory`,
-        { location: "--max-sequence", remedy: "Share the model between more ranks, or offload more of it." },
-      );
+      const needs = (["device", "host"] as const).flatMap((memory) => {
+        const limit = limits[memory];
+        return limit === null || need[memory] <= limit
+          ? []
+          : [`${printBytes(need[memory])} of ${memory} memory, and there are ${printBytes(limit)}`];
+      });
+      const tokens = multiple.toLocaleString("en-US");
+      throw new UserError(`not even ${tokens} tokens fit: a step of them needs ${needs.join(", ")}`, {
+        location: "--max-sequence",
+        remedy: `Without --max-sequence, and with --set sequence_length=${multiple}, ithaca plan says which settings would help.`,
+      });
     }
     const step = fits ? Math.max(multiple, fits.sequence * tolerance) : 0;
     if (fits && exceeds && exceeds.sequence - fits.sequence <= step) break;

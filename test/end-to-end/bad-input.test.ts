@@ -386,7 +386,7 @@ FOLDER/config.yaml:9:20: lr_scheduler_type is "cosin"; it must be constant, line
     const at = place({ sequence_length: 20_000, memory: { device_limit: "1MiB" } });
     const { stderr } = await ithaca("train", at.config);
     const [, needed, missing] =
-      /^a step needs (\S+) MiB of device memory, (\S+) MiB more than memory.device_limit \(1.0 MiB\)\n {2}Shorten sequence_length/.exec(
+      /^a step needs (\S+) MiB of device memory, (\S+) MiB more than memory.device_limit \(1.0 MiB\)\n {2}Raise memory.device_limit. Even with this, it needs \S+ MiB of device memory: set memory.optimizer_offload: host, use precision: bf16, share the sequence between more ranks \(parallel.sequence: 2\)\.\n/.exec(
         stderr,
       ) ?? [];
     expect(Number(needed) - Number(missing), stderr).toBeCloseTo(1);

@@ -73,6 +73,17 @@ test("what does not fit ends with 1, and says how much is missing", async () => 
   expect(said.stdout).toMatch(
     /It does not fit: a step needs [\d.]+ MiB of device memory, [\d.]+ [KM]iB more than/,
   );
+  expect(said.stdout).toMatch(
+    /Even with this, it needs [\d.]+ MiB of device memory: set memory.optimizer_offload: host/,
+  );
+});
+
+test("what would make it fit is said, and does", async () => {
+  expect(await plan("--device-memory", "6MiB", "--json")).toBe(1);
+  const { fits, remedy } = JSON.parse(said.stdout);
+  expect(fits).toBe(false);
+  expect(remedy).toMatch(/or set memory.optimizer_offload: host \([\d.]+ MiB of device memory\)/);
+  expect(await plan("--device-memory", "6MiB", "--set", "memory.optimizer_offload=host")).toBe(0);
 });
 
 describe("refusals", () => {

@@ -87,7 +87,7 @@ describe("refusals", () => {
 
   test("not even the shortest fits", async () => {
     await expect(search(() => ({ device: 90e9, host: 0 }), { device: 80e9, host: null })).rejects.toThrow(
-      "not even 256 tokens fit: a step of them needs 113% of the memory",
+      "not even 256 tokens fit: a step of them needs 83.8 GiB of device memory, and there are 74.5 GiB",
     );
   });
 });

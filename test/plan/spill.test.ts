@@ -151,9 +151,15 @@ describe("the compiler", () => {
 
   test("says that a file would help where host memory is short, and what is missing where it has one", async () => {
     const memory = { ...KEPT, host_limit: "1MiB" };
-    expect(await refusal(memory)).toMatch(
-      /^a step needs 7.0 MiB of host memory, 6.0 MiB more than memory.host_limit \(1.0 MiB\) \| .* set memory.host_spill to a folder on a fast disk/,
+    expect(await refusal({ ...KEPT, host_limit: "3MiB" })).toMatch(
+      /^a step needs 7.0 MiB of host memory, 4.0 MiB more than memory.host_limit \(3.0 MiB\) \| .* set memory.host_spill to a folder on a fast disk \(3.0 MiB of host memory\)/,
     );
+    // A file alone would not do.
+    const short = await refusal(memory);
+    expect(short).toMatch(
+      /^a step needs 7.0 MiB of host memory, 6.0 MiB more than memory.host_limit \(1.0 MiB\)/,
+    );
+    expect(short).not.toMatch(/host_spill/);
     const message = await refusal({ ...memory, host_spill: scratch });
     expect(message).toMatch(/^a step needs 2.0 MiB of host memory, 1.0 MiB more than memory.host_limit/);
     expect(message).not.toMatch(/host_spill/);
