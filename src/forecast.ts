@@ -221,28 +221,38 @@ export interface Probe {
 
 /**
  * Plans only as far as a search must know: the policy that needs least, with all checkpoints in host memory where the
- * compiler decides about that.
+ * compiler decides about that, and, where the host has no room for all, with as many as must.
  */
 export async function probe(asked: Config, machine: Machine | null, sequence: number): Promise<Probe> {
   const limits = limitsOf(asked, machine);
-  const { activation_checkpointing, activation_offload: offload } = asked.memory;
-  const limited = withLimits(asked, machine, limits);
-  const { config, settings } = withoutUnbuilt({
-    ...limited,
-    sequence_length: sequence,
-    memory: {
-      ...limited.memory,
-      activation_offload: offload === "auto" && activation_checkpointing !== "off" ? "host" : offload,
-    },
-  });
+  const limited = withLimits({ ...asked, sequence_length: sequence }, machine, limits);
+  const { activation_checkpointing: checkpointing, activation_offload: offload } = asked.memory;
+  const mayOffload = offload === "auto" && checkpointing !== "off";
+  const all = await trialsOf(mayOffload ? withHostOffload(limited) : limited, machine, limits);
+  const { deviceBytes: device, hostBytes: host, excess } = all[all.length - 1];
+  const isHostShort = all.some(({ hostBytes }) => hostBytes > (limits.host ?? Number.POSITIVE_INFINITY));
+  if (excess !== null && isHostShort && mayOffload) {
+    const some = (await trialsOf(limited, machine, limits)).at(-1) as Trial;
+    if (some.excess === null) return { sequence, device: some.deviceBytes, host: some.hostBytes };
+  }
+  return { sequence, device, host };
+}
+
+const withHostOffload = ({ memory, ...config }: Config): Config => ({
+  ...config,
+  memory: { ...memory, activation_offload: "host" },
+});
+
+/** What was tried for the plan that needs least; the last is the plan's. */
+async function trialsOf(asked: Config, machine: Machine | null, limits: Limits): Promise<readonly Trial[]> {
+  const { config, settings } = withoutUnbuilt(asked);
   const { trials } = await planConfig(config, {
     effort: "schedule",
     leastOnly: true,
     ...(machine && { rates: ratesOf(machine) }),
     needs: (plan) => needsOf(countOf(plan, settings, machine !== null, limits)),
   });
-  const { deviceBytes, hostBytes } = trials[trials.length - 1];
-  return { sequence, device: deviceBytes, host: hostBytes };
+  return trials;
 }
 
 /** What would make a forecast fit that does not. */
@@ -254,13 +264,7 @@ export function remedyFor(
   const needs = { ...(planned.trials.at(-1) as Trial), limits };
   const plan = async (own: Config): Promise<Tried> => {
     const ownLimits = limitsOf(own, machine);
-    const { config, settings } = withoutUnbuilt(withLimits(own, machine, ownLimits));
-    const { trials } = await planConfig(config, {
-      effort: "schedule",
-      leastOnly: true,
-      ...(machine && { rates: ratesOf(machine) }),
-      needs: (made) => needsOf(countOf(made, settings, machine !== null, ownLimits)),
-    });
+    const trials = await trialsOf(withLimits(own, machine, ownLimits), machine, ownLimits);
     return { ...(trials.at(-1) as Trial), limits: ownLimits };
   };
   return adviceFor(asked, needs, plan, machine !== null);

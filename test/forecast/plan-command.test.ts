@@ -40,6 +40,15 @@ describe("--json", () => {
   });
 });
 
+test("--max-sequence is the longest that fits where the host has room for some of what is kept, or none", async () => {
+  const limits = ["--device-memory", "40MiB", "--host-memory", "1MiB"];
+  expect(await plan("--json", "--max-sequence", ...limits)).toBe(0);
+  const { max_sequence_length: longest, host_peak_bytes } = JSON.parse(said.stdout);
+  expect(host_peak_bytes).toBeLessThanOrEqual(2 ** 20);
+  const longer = 16 * Math.ceil((longest * 1.02) / 16);
+  expect(await plan("--json", "--set", `sequence_length=${longer}`, ...limits)).toBe(1);
+});
+
 test("for people: kinds, layers, what is alive with its line, time, allowances", async () => {
   const svg = join(mkdtempSync(join(tmpdir(), "ithaca-plan-")), "step.svg");
   expect(await plan("--machine", "h200", "--gpus", "4", "--explain", "--timeline", svg)).toBe(0);
@@ -82,7 +91,7 @@ test("what would make it fit is said, and does", async () => {
   expect(await plan("--device-memory", "6MiB", "--json")).toBe(1);
   const { fits, remedy } = JSON.parse(said.stdout);
   expect(fits).toBe(false);
-  expect(remedy).toMatch(/or set memory.optimizer_offload: host \([\d.]+ MiB of device memory\)/);
+  expect(remedy).toMatch(/[Ss]et memory.optimizer_offload: host \([\d.]+ MiB of device memory\)/);
   expect(await plan("--device-memory", "6MiB", "--set", "memory.optimizer_offload=host")).toBe(0);
 });
 
