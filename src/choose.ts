@@ -112,9 +112,11 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
   });
   if (options.stopAfter !== undefined) return result(attempt(policies[0]));
   const [first, last] = [policies[0], policies[policies.length - 1]];
-  const finish = (found: Attempt) =>
-    result(fits(found) ? found : withFewer(last, found, layers, config, attempt));
-  if (options.leastOnly || policies.length === 1) return finish(sendAway(attempt(last), config, attempt));
+  const finish = (found: Attempt) => {
+    const own = sendAway(found, config, attempt);
+    return result(fits(own) ? own : withFewer(last, own, layers, config, attempt));
+  };
+  if (options.leastOnly || policies.length === 1) return finish(attempt(last));
   if (fits(attempt(first))) return result(attempt(first));
   const least = attempt(last);
   const found = fits(least) ? firstFit(policies, least, attempt) : least;

@@ -112,9 +112,9 @@ function aliveTable({ device, planned }: Forecast): string[] {
   const shown = device.alive.slice(0, MOST_ALIVE);
   const rest = device.alive.slice(MOST_ALIVE).reduce((total, { bytes }) => total + bytes, 0);
   return [
-    `  alive at the peak, step ${device.peakStep}${node ? `, ${node.op} ${node.loc}` : ""}`,
-    ...shown.map(({ name, kind, bytes, loc }) =>
-      `  ${size(bytes).trimStart().padStart(11)}  ${kind.padEnd(14)}%${name.padEnd(34)} ${loc}`.trimEnd(),
+    `  alive at the peak, step ${device.peakStep}${node ? `, ${node.op} ${node.loc}`.trimEnd() : ""}`,
+    ...shown.map(({ name, kind, layer, bytes, loc }) =>
+      `  ${size(bytes)}  ${kind.padEnd(14)}${layer.padEnd(20)} %${name.padEnd(34)} ${loc}`.trimEnd(),
     ),
     ...(rest > 0 ? [`  ${size(rest)}  and ${device.alive.length - MOST_ALIVE} more`] : []),
   ];

@@ -32,7 +32,7 @@ export interface Part extends Omit<Buffer, "kind" | "offset"> {
   readonly kind: ReportKind;
   /** "layers.3", "lm_head" ...; "" for what belongs to none. */
   readonly layer: string;
-  /** Line of the model that made it; "" where there is none. */
+  /** Line of the model of the first step on it that has one; "" where none has. */
   readonly loc: string;
   /** Steps that read or write it, in order. */
   readonly touches: readonly number[];
@@ -103,10 +103,15 @@ export function anatomyOf(plan: Plan): Anatomy {
       origin,
       touches: touches[origin],
       layer: isOfWeight ? layerOf(name) : buffer.persistent ? "" : (layers[buffer.first] ?? ""),
-      loc: buffer.persistent ? "" : (maker?.node.loc ?? ""),
+      loc: locOf(plan, touches[origin]),
     };
   });
   return { plan, parts, layers, runs: runsOf(plan, layers), turn };
+}
+
+function locOf({ steps }: Plan, touches: readonly number[]): string {
+  const step = touches.find((index) => steps[index].node.loc !== "");
+  return step === undefined ? "" : steps[step].node.loc;
 }
 
 function slotsOf({ inputs, outputs, workspace }: Step) {

@@ -47,7 +47,7 @@ function ticksOf(most: number): number[] {
 
 export function timelineSvg(figure: TimelineFigure): string {
   const { columns, seconds, limit, plan, timeline, peakStep } = figure;
-  const { width, left, right, top, bottom } = size;
+  const { left, right, top, bottom } = size;
   const most = Math.max(limit ?? 0, ...columns.map(({ bytes }) => bytes)) * 1.04;
   const x = (time: number): number => round(left + (time / seconds) * (right - left));
   const y = (bytes: number): number => round(bottom - (bytes / most) * (bottom - top));
@@ -67,10 +67,16 @@ export function timelineSvg(figure: TimelineFigure): string {
   const used = lanes.filter((lane) => plan.steps.some((step) => step.lane === lane));
   const { laneTop, laneHeight } = size;
   const axis = laneTop + used.length * laneHeight + 12;
+  const rows = used.map((name, i) => ({
+    name,
+    y: laneTop + i * laneHeight,
+    bars: barsOf(name, plan, timeline, x),
+  }));
+  const bars = rows.flatMap((row) => row.bars);
   const view = {
     ...figure,
     ...size,
-    height: axis + 40,
+    height: axis + 60,
     axis,
     areas,
     ticks: ticksOf(most).map((bytes) => ({ y: y(bytes), label: bytes === 0 ? "0" : printBytes(bytes) })),
@@ -78,24 +84,24 @@ export function timelineSvg(figure: TimelineFigure): string {
     peak: {
       x: x(at),
       anchor: at > seconds * 0.6 ? "end" : "start",
-      label: `peak: ${plan.steps[peakStep]?.node.op ?? ""} ${plan.steps[peakStep]?.node.loc ?? ""}`,
+      label: `peak: ${plan.steps[peakStep]?.node.op ?? ""} ${plan.steps[peakStep]?.node.loc ?? ""}`.trim(),
     },
-    lanes: used.map((name, i) => ({
-      name,
-      y: laneTop + i * laneHeight,
-      bars: barsOf(name, plan, timeline, x),
-    })),
+    lanes: rows,
     seconds: [0, 0.25, 0.5, 0.75, 1].map((part) => ({
       x: x(part * seconds),
       anchor: part === 1 ? "end" : "middle",
       label: part === 0 ? "0" : printSeconds(part * seconds),
     })),
-    legend: shown.map((kind, i) => ({
-      x: left + i * Math.floor((width - left) / 7.7),
-      y: axis + 14,
-      color: colors[kind],
-      label: kind,
-    })),
+    legend: [
+      ...legendRow(
+        axis + 14,
+        shown.map((kind) => [kind, colors[kind]]),
+      ),
+      ...legendRow(
+        axis + 34,
+        opColors.filter(([, color]) => bars.some((own) => own.color === color)),
+      ),
+    ],
   };
   const template = readFileSync(new URL("./timeline.svg.njk", import.meta.url), "utf8");
   return `${nunjucks.renderString(template, view).trim()}\n`;
@@ -115,6 +121,19 @@ function areaPath(
   return `M${x(0)} ${y(below[0])}${upper.join("")}${lower.join("")}Z`;
 }
 
+/** Labels beside squares of their colors, each as far right as those before it need. */
+function legendRow(y: number, entries: readonly (readonly [label: string, color: string])[]) {
+  let x = size.left;
+  return entries.map(([label, color]) => {
+    const entry = { x, y, color, label };
+    x += 34 + 7 * label.length;
+    return entry;
+  });
+}
+
+const OTHER_COMPUTE = "#b0b0b0";
+const TRANSFER = "#eeca3b";
+
 const laneColors: Readonly<Record<string, string>> = {
   attention: "#54a24b",
   attention_grad: "#2f7d32",
@@ -122,13 +141,22 @@ const laneColors: Readonly<Record<string, string>> = {
   matmul_add: "#4c78a8",
 };
 
+/** What the colors of the lanes' bars mean. */
+const opColors: readonly (readonly [string, string])[] = [
+  ["attention", laneColors.attention],
+  ["its gradient", laneColors.attention_grad],
+  ["products", laneColors.matmul],
+  ["other compute", OTHER_COMPUTE],
+  ["collectives and copies", TRANSFER],
+];
+
 /** Steps of a lane as bars; neighbours of one color that touch are one bar, so that a step of thousands stays readable. */
 function barsOf(lane: Lane, plan: Plan, { spans }: Timeline, x: (time: number) => number) {
   const bars: { x: number; width: number; color: string; label: string }[] = [];
   for (const { index, node, lane: own } of plan.steps) {
     if (own !== lane) continue;
     const [begin, end] = [x(spans[index].begin), x(spans[index].end)];
-    const color = laneColors[node.op] ?? (lane === "compute" ? "#b0b0b0" : "#eeca3b");
+    const color = laneColors[node.op] ?? (lane === "compute" ? OTHER_COMPUTE : TRANSFER);
     const last = bars.at(-1);
     if (last && begin - (last.x + last.width) < 0.3 && (last.color === color || end - begin < 0.3)) {
       last.width = round(Math.max(last.width, end - last.x));

@@ -149,6 +149,14 @@ describe("the compiler", () => {
     expect(without.last).toMatchObject({ checkpointing: "layer", spillLayers: 0 });
   });
 
+  test("uses the file also where the device has too little, so that only that is missing", async () => {
+    const { last } = await plannedFor({ ...SPILL, device_limit: "1MiB", host_limit: 3 * INPUT_BYTES });
+    expect(last.hostBytes).toBeLessThanOrEqual(3 * INPUT_BYTES);
+    expect(last.excess).toMatch(
+      /^a step needs \S+ MiB of device memory, \S+ MiB more than memory.device_limit \(1.0 MiB\)$/,
+    );
+  });
+
   test("says that a file would help where host memory is short, and what is missing where it has one", async () => {
     const memory = { ...KEPT, host_limit: "1MiB" };
     expect(await refusal({ ...KEPT, host_limit: "3MiB" })).toMatch(
