@@ -148,31 +148,22 @@ class Layer {
 const bytesOf = (values: readonly Value[], mesh: Mesh): number =>
   values.reduce((total, { type }) => total + localBytes(type, mesh), 0);
 
-/** Seconds of a node on one rank. */
+/** Seconds of a node on one rank; of a region, those of its nodes in all turns. */
 function secondsOf(node: Node, mesh: Mesh, rates: Rates): number {
-  const { sends } = recordOf(node.op);
+  if (node.body) {
+    const turns = node.op === "tile" ? tileAttrs(node).tiles : 1;
+    return turns * node.body.nodes.reduce((total, own) => total + secondsOf(own, mesh, rates), 0);
+  }
+  const { sends, cost } = recordOf(node.op);
   if (sends) {
     const [given, results] = [node.operands, node.results].map((values) => values.map(({ type }) => type));
     return sends(given, node.attrs, { results, mesh }) / rates.rankLink;
-  }
-  const { flops, bytes } = costOf(node, mesh);
-  const isBf16 = node.operands[0]?.type.dtype === "bf16";
-  return Math.max(flops / rates.flops[isBf16 ? "bf16" : "f32"], bytes / rates.bandwidth);
-}
-
-function costOf(node: Node, mesh: Mesh): { flops: number; bytes: number } {
-  if (node.body) {
-    const turns = node.op === "tile" ? tileAttrs(node).tiles : 1;
-    return node.body.nodes
-      .map((own) => costOf(own, mesh))
-      .reduce(
-        (total, own) => ({ flops: total.flops + turns * own.flops, bytes: total.bytes + turns * own.bytes }),
-        { flops: 0, bytes: 0 },
-      );
   }
   const share = ({ type }: Value): TensorType => ({
     ...type,
     dims: localSizes(type, mesh).map((size) => ({ size, axes: [] })),
   });
-  return recordOf(node.op).cost(node.operands.map(share), node.attrs, node.results.map(share));
+  const { flops, bytes } = cost(node.operands.map(share), node.attrs, node.results.map(share));
+  const isBf16 = node.operands[0]?.type.dtype === "bf16";
+  return Math.max(flops / rates.flops[isBf16 ? "bf16" : "f32"], bytes / rates.bandwidth);
 }
