@@ -53,18 +53,22 @@ function parallelReasons({ parallel }: Config, { machine, ranks }: Forecast): Re
 }
 
 /** How a layer is computed and what it keeps, as short as it can be said. */
-function policyText({
-  checkpointing,
-  kept,
-  checkpointEvery,
-  offloadLayers,
-  spillLayers,
-  mlpTiles,
-  projectionTiles,
-  headGroups,
-}: Trial): string {
+function policyText(
+  {
+    checkpointing,
+    kept,
+    checkpointEvery,
+    offloadLayers,
+    spillLayers,
+    mlpTiles,
+    projectionTiles,
+    headGroups,
+  }: Trial,
+  tokens: number,
+): string {
+  // More tiles than tokens can't be.
   const parts = (tiles: number, what: string): string[] =>
-    tiles === 1 ? [] : [tiles === 0 ? `${what} in tiles` : `${what} in ${tiles} tiles`];
+    tiles === 1 ? [] : [tiles === 0 ? `${what} in tiles` : `${what} in ${Math.min(tiles, tokens)} tiles`];
   const values = kept.flatMap(({ names }) => names.map((name) => `%${name}`));
   const keeps =
     checkpointing === "values" ? `a layer keeps its input and ${values.join(", ")}` : keeping[checkpointing];
@@ -88,6 +92,7 @@ function policyText({
 function policyReasons(config: Config, { planned }: Forecast): Reason[] {
   const { trials, policies } = planned;
   const asked = config.memory.activation_checkpointing;
+  const tokens = config.micro_batch_size * Math.ceil(config.sequence_length / config.parallel.sequence);
   const choice =
     policies.length === 1
       ? "the configuration leaves one policy"
@@ -100,24 +105,27 @@ function policyReasons(config: Config, { planned }: Forecast): Reason[] {
     return {
       choice: isLast ? "memory, taken" : "memory, tried",
       value: checkpointing,
-      why: `${policyText(trial)}: ${needs}, ${excess === null ? "fits" : "does not fit"}; computing again costs about ${printSeconds(seconds)}${isLast ? `; ${choice}` : ""}`,
+      why: `${policyText(trial, tokens)}: ${needs}, ${excess === null ? "fits" : "does not fit"}; computing again costs about ${printSeconds(seconds)}${isLast ? `; ${choice}` : ""}`,
     };
   });
 }
 
-const waiting = {
-  device: "kept",
-  host: "kept in host memory",
-  again: "computed again",
-} as const;
+function waiting(where: "device" | "host" | "again", { offloadLayers }: Trial): string {
+  if (where === "again") return "computed again";
+  if (where === "device") return "kept";
+  return Number.isFinite(offloadLayers)
+    ? `kept, of ${offloadLayers} layer${offloadLayers > 1 ? "s" : ""} in host memory`
+    : "kept in host memory";
+}
 
 /** What becomes of every value of a layer that backward reads, what saves most for its bytes first. */
 function valueReasons({ planned }: Forecast): Reason[] {
   const taken = planned.trials.at(-1);
-  return (taken ? decisionsOf(taken) : []).map(
+  if (!taken) return [];
+  return decisionsOf(taken).map(
     ({ names, loc, bytes, saves, where }): Reason => ({
       choice: names.map((name) => `%${name}`).join(", "),
-      value: waiting[where],
+      value: waiting(where, taken),
       why: `${loc}: ${printBytes(bytes)} in all layers of a rank; computing it again takes about ${printSeconds(saves)}`,
     }),
   );
@@ -136,7 +144,7 @@ function lossReason(config: Config, { planned, anatomy }: Forecast): Reason {
     choice: "memory.tiled_loss",
     value: isTiled ? `${tiles} tiles` : "off",
     why: isTiled
-      ? `${asked === "auto" ? "as many as keep a tile's logits near 64 MiB" : "as asked"}: ${type}, ${bytes} a rank`
+      ? `${asked === "auto" ? "as many as keep a tile's logits near 64 MiB" : tiles < Number(asked) ? `fewer than the ${asked} asked for, of whole tokens` : "as asked"}: ${type}, ${bytes} a rank`
       : asked === "auto"
         ? `the logits are ${bytes} a rank: one tile`
         : `as asked: the logits exist whole, ${bytes} a rank`,

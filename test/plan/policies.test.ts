@@ -65,6 +65,24 @@ describe("what to keep", () => {
     expect(choices[1].bytes).toBe(LAYERS * 16384 * (256 + 8) * 4);
   });
 
+  test.each(["fp32", "bf16"])(
+    "prices what is in tiles as it is outside of them, in %s",
+    async (precision) => {
+      const priceOf = async (memory: object) => {
+        const { stages } = await planned({ ...WHOLE, ...memory }, { precision });
+        const [least] = keepChoices(stages.find(({ pass }) => pass === "tile")?.graph as never, RATES);
+        return least.seconds;
+      };
+      const whole = await priceOf({});
+      for (const memory of [{ tiled_mlp: 4 }, { tiled_projections: 4 }, { head_groups: 4 }]) {
+        const price = await priceOf(memory);
+        // What is in tiles runs once more, and every tile casts and reads all of the weights.
+        expect(price / whole, JSON.stringify(memory)).toBeGreaterThan(1);
+        expect(price / whole, JSON.stringify(memory)).toBeLessThan(2.2);
+      }
+    },
+  );
+
   test("does not change a number, whatever is chosen", () => {
     fc.assert(
       fc.property(recipes, fc.constantFrom(1, 2), (recipe, tiles) =>
