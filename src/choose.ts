@@ -16,7 +16,7 @@ import { planMemory } from "./passes/plan-memory.ts";
 import { runPipeline, type Stage } from "./passes/run.ts";
 import { schedule, type Target } from "./passes/schedule.ts";
 import { spillableBytes } from "./passes/spill.ts";
-import { layerCount, type Policy, policiesOf, sparser, trainingOptions } from "./policies.ts";
+import { layerCount, type Policy, policiesOf, policyInGroups, sparser, trainingOptions } from "./policies.ts";
 
 /** Bytes of each memory. */
 export type Needs = Pick<Plan, "deviceBytes" | "hostBytes" | "fileBytes">;
@@ -102,7 +102,6 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
     if (own.trial) trials.push(own.trial);
     return own;
   };
-  const layers = layerCount(graph);
   const result = ({ stages, entries, plan, trial }: Attempt): Choice => ({
     stages,
     entries,
@@ -111,13 +110,29 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
     policies,
   });
   if (options.stopAfter !== undefined) return result(attempt(policies[0]));
+  const found = best(policies, graph, config, { ...options, rates }, attempt);
+  if (fits(found)) return result(found);
+  const inGroups = policyInGroups(graph, config, policies, rates);
+  const other = inGroups && best([inGroups], graph, config, { ...options, rates }, attempt);
+  return result(other && missingOf(other, config) < missingOf(found, config) ? other : found);
+}
+
+/** The fastest of `policies` that fits, with the help of host memory and of the file; where none does, what is nearest to it. */
+function best(
+  policies: readonly Policy[],
+  graph: Graph,
+  config: Config,
+  { rates, leastOnly }: PlanningOptions & { readonly rates: Rates },
+  attempt: (policy: Policy) => Attempt,
+): Attempt {
+  const layers = layerCount(graph);
   const [first, last] = [policies[0], policies[policies.length - 1]];
   const finish = (found: Attempt) => {
     const own = sendAway(found, config, attempt);
-    return result(fits(own) ? own : withFewer(last, own, layers, config, attempt));
+    return fits(own) ? own : withFewer(last, own, layers, config, attempt);
   };
-  if (options.leastOnly || policies.length === 1) return finish(attempt(last));
-  if (fits(attempt(first))) return result(attempt(first));
+  if (leastOnly || policies.length === 1) return finish(attempt(last));
+  if (fits(attempt(first))) return attempt(first);
   const least = attempt(last);
   const found = fits(least) ? firstFit(policies, least, attempt) : least;
   const seconds =
@@ -134,6 +149,14 @@ export function choose(graph: Graph, config: Config, options: PlanningOptions): 
 const ranksOf = (mesh: Mesh): number => [...mesh.values()].reduce((total, degree) => total * degree, 1);
 
 const fits = ({ trial }: Attempt): boolean => trial === null || trial.excess === null;
+
+const over = (needed: number, limit: number | null): number => Math.max(0, needed - (limit ?? needed));
+
+/** Bytes by which an attempt exceeds the limits. */
+function missingOf({ trial }: Attempt, { memory }: Config): number {
+  if (!trial) return 0;
+  return over(trial.deviceBytes, memory.device_limit) + over(trial.hostBytes, memory.host_limit);
+}
 
 function attemptOf(graph: Graph, config: Config, options: PlanningOptions, policy: Policy): Attempt {
   const { stopAfter, effort = "verify", needs = (plan) => plan } = options;
@@ -252,12 +275,10 @@ function withFewer(
   attempt: (policy: Policy) => Attempt,
 ): Attempt {
   const { checkpoint_every: every, activation_offload: offload } = config.memory;
-  const { device_limit: device, host_limit: host } = config.memory;
+  const { device_limit: device } = config.memory;
   const { trial } = found;
   if (every !== "auto" || policy.checkpointing === "off" || !trial) return found;
   const bytes = bytesBefore("offload", attempt(policy).stages);
-  const over = (needed: number, limit: number | null) => Math.max(0, needed - (limit ?? needed));
-  const missingOf = (needs: Needs) => over(needs.deviceBytes, device) + over(needs.hostBytes, host);
   // With everything away that can be, fewer checkpoints free nothing on the device, and larger groups take more of it.
   const isFull = (own: Attempt) =>
     over(own.trial?.deviceBytes ?? 0, device) > 0 &&
@@ -266,13 +287,13 @@ function withFewer(
   const each = bytes.reduce((total, own) => total + own, 0) / bytes.length;
   // A group's inputs are on the device while it runs backward, and take of what is freed there.
   const freed = (size: number) => layers - Math.ceil(layers / size) - (offload === "off" ? size : 0);
-  const missing = missingOf(trial);
+  const missing = missingOf(found, config);
   let best = { own: found, missing };
   const sizes = groupSizes(layers).filter((size) => freed(size) * each >= missing);
   for (const size of sizes.slice(0, TRIES)) {
     const own = sendAway(attempt(sparser(policy, size, layers)), config, attempt);
     if (fits(own)) return own;
-    const still = missingOf(own.trial as Trial);
+    const still = missingOf(own, config);
     if (still < best.missing) best = { own, missing: still };
     if (isFull(own)) break;
   }

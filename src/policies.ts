@@ -109,6 +109,29 @@ export function policiesOf(graph: Graph, config: Config, rates: Rates): Policy[]
   return withoutWorse(policies);
 }
 
+/**
+ * Attention in as many groups of heads as can be, where the compiler may choose that and `policies` have none that does: the
+ * estimates don't tell it from others, of which it can need much less. Null where there is nothing to try.
+ */
+export function policyInGroups(
+  graph: Graph,
+  config: Config,
+  policies: readonly Policy[],
+  rates: Rates,
+): Policy | null {
+  const { memory } = config;
+  const mayChoose =
+    memory.head_groups === "auto" &&
+    memory.device_limit !== null &&
+    memory.activation_checkpointing !== "attention" &&
+    memory.activation_checkpointing !== "off";
+  if (!mayChoose || policies.some(({ headGroups }) => headGroups > 1)) return null;
+  const groups = possibleGroups(graph).at(-1) as number;
+  if (groups === 1) return null;
+  const asked = { ...memory, head_groups: groups, activation_checkpointing: "layer" as const };
+  return policiesOf(graph, { ...config, memory: asked }, rates).at(-1) ?? null;
+}
+
 export const layerCount = (graph: Graph): number =>
   layersOf(graph).reduce((total, { times }) => total + times, 0);
 

@@ -35,6 +35,22 @@ test.each(["+ tiled loss", "+ tiled projections, head groups", "llama-3.1-8b on 
   },
 );
 
+test.each(["+ tiled projections, head groups", "llama-3.1-8b on 1 x h100-80gb"])(
+  "%s: the stored length fits where the compiler decides about tiles and groups, too",
+  async (name) => {
+    const result = found(name);
+    const asked = configOf(result);
+    const auto = { tiled_mlp: "auto", tiled_projections: "auto", head_groups: "auto" } as const;
+    const machine = machineOf(result.machine);
+    if (!machine) throw new Error(`there is no machine ${result.machine}`);
+    const limits = limitsOf(asked, machine);
+    const config = { ...asked, memory: { ...asked.memory, ...auto } };
+    const need = await probe(config, machine, result.tokens);
+    expect(need.device).toBeLessThanOrEqual(limits.device ?? 0);
+    expect(need.host).toBeLessThanOrEqual(limits.host ?? 0);
+  },
+);
+
 test("the goals: a million tokens on one H100, six on eight, 1.2 million on one H200", () => {
   expect(found("llama-3.1-8b on 1 x h100-80gb").tokens).toBeGreaterThanOrEqual(1e6);
   expect(found("llama-3.1-8b on 8 x h100-80gb").tokens).toBeGreaterThanOrEqual(6e6);
