@@ -122,7 +122,7 @@ function scale(): Row[] {
     settings: [
       ...baseline(gpus, 1),
       ...[tiledLoss, tiledMlp, offload, fewerCheckpoints, parameterOffload],
-      ...beyond(model, gpus),
+      ...["memory.tiled_projections=auto", "memory.head_groups=auto"],
     ],
     published,
   }));

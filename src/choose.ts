@@ -285,8 +285,8 @@ function withFewer(
     (own.trial?.offloadLayers ?? 0) >= bytesBefore("offload", own.stages).length;
   if (bytes.length < 2 || isFull(found)) return found;
   const each = bytes.reduce((total, own) => total + own, 0) / bytes.length;
-  // A group's inputs are on the device while it runs backward, and take of what is freed there.
-  const freed = (size: number) => layers - Math.ceil(layers / size) - (offload === "off" ? size : 0);
+  // The inputs inside a group are on the device while it runs backward, and take of what is freed there.
+  const freed = (size: number) => layers - Math.ceil(layers / size) - (offload === "off" ? size - 1 : 0);
   const missing = missingOf(found, config);
   let best = { own: found, missing };
   const sizes = groupSizes(layers).filter((size) => freed(size) * each >= missing);

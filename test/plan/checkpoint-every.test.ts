@@ -56,6 +56,12 @@ const LAYER = { ...WHOLE, activation_checkpointing: "layer", activation_offload:
 const AWAY = { ...LAYER, activation_offload: "host" };
 
 describe("the input of every k-th layer", () => {
+  test("is chosen as soon as it is enough", async () => {
+    const { plan } = await plannedFor({ ...LAYER, checkpoint_every: 2 });
+    const { last } = await plannedFor({ ...LAYER, device_limit: plan.deviceBytes });
+    expect(last).toMatchObject({ checkpointEvery: 2, excess: null });
+  });
+
   test.each([2, 3, 4, 10, 99])("is all that waits in host memory, k = %i", async (every) => {
     const groups = Math.ceil(LAYERS / every);
     const { last, plan } = await plannedFor({ ...AWAY, checkpoint_every: every });
