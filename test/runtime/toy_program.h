@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "ithaca/comm.h"
 #include "ithaca/error.h"
 #include "ithaca/program.h"
 

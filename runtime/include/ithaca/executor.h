@@ -17,6 +17,7 @@
 #include "ithaca/layout.h"
 #include "ithaca/mesh.h"
 #include "ithaca/program.h"
+#include "ithaca/trace.h"
 
 namespace ithaca {
 

@@ -1,10 +1,8 @@
-// Lanes are the threads that run a program's steps; events are the counters that order steps of different lanes.
+// Lanes are the threads that run a program's steps.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
-#include <cstddef>
-#include <cstdint>
 #include <deque>
 #include <functional>
 #include <future>
@@ -13,6 +11,7 @@
 #include <thread>
 
 #include "ithaca/error.h"
+#include "ithaca/event.h"
 
 namespace ithaca {
 
@@ -29,22 +28,6 @@ class Waiting {
   ~Waiting();
   Waiting(const Waiting&) = delete;
   Waiting& operator=(const Waiting&) = delete;
-};
-
-// Counts signals. A wait says how many there must have been, so one event serves every turn of a loop and any number of
-// waiting threads. A signal makes all earlier writes of its thread visible.
-class alignas(64) Event {
- public:
-  void signal();
-  // Returns once there were `signals` signals. Throws Stopped once the event is aborted.
-  void wait(std::size_t signals);
-  // Makes every wait throw, those under way included.
-  void abort();
-  // Starts counting anew. No thread may be using the event.
-  void reset();
-
- private:
-  std::atomic<std::uint32_t> count_{0};  // twice the number of signals; the lowest bit says aborted
 };
 
 // A thread that runs jobs one after the other, in the order of submission.

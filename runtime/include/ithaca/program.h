@@ -1,4 +1,6 @@
 // What a generated program exports: its tensors, lanes and steps as constant tables, and one lane function each.
+//
+// Every file of every program reads this, so it includes little: g++ would spend most of its time in headers.
 #pragma once
 
 #include <atomic>
@@ -6,15 +8,15 @@
 #include <cstdint>
 #include <memory>
 
-#include "ithaca/comm.h"
-#include "ithaca/device.h"
 #include "ithaca/dtype.h"
-#include "ithaca/lane.h"
-#include "ithaca/trace.h"
+#include "ithaca/event.h"
 
 namespace ithaca {
 
+class Comm;
+class Device;
 class File;
+class LaneTrace;
 
 // Raised whenever a struct below changes; a program built for another number is refused.
 inline constexpr std::uint32_t kProgramAbi = 4;
@@ -62,13 +64,8 @@ struct Rank {
   LaneTrace* trace = nullptr;  // where the lane records when its steps run; nullptr: nowhere
 
   // Around the call of a step, behind its waits.
-  void begin(int step) {
-    current_step->store(step, std::memory_order_relaxed);
-    if (trace) trace->begin(step);
-  }
-  void end() {
-    if (trace) trace->end();
-  }
+  void begin(int step);
+  void end();
 };
 
 struct LaneSpec {

@@ -2,6 +2,8 @@
 #include "exchange.h"
 
 #include "copy.h"
+#include "ithaca/comm.h"
+#include "packing.h"
 
 namespace ithaca::cpu {
 

@@ -5,8 +5,12 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "ithaca/comm.h"
-#include "packing.h"
+#include "exchange_shape.h"
+#include "ithaca/dtype.h"
+
+namespace ithaca {
+class Comm;
+}
 
 namespace ithaca::cpu {
 

@@ -8,6 +8,7 @@
 
 #include "cuda/check.h"
 #include "cuda/context.h"
+#include "ithaca/device.h"
 #include "ithaca/memory.h"
 #include "ithaca/mesh.h"
 #include "ithaca/tcp_world.h"
