@@ -7,6 +7,8 @@ export default defineConfig({
     // What needs a GPU is run by npm run test:gpu.
     exclude: ["**/node_modules/**", "**/fixtures/**", "test/gpu/**"],
     pool: "forks",
+    // Vitest leaves a core to itself, which is half of two.
+    maxWorkers: "100%",
     testTimeout: 30_000,
     hookTimeout: 180_000,
     snapshotFormat: { escapeString: false, printBasicPrototype: false },
