@@ -53,7 +53,7 @@ try {
   console.log(
     [
       `tokens    ${tokens.toLocaleString("en")}, window ${window || "none"}, ${args.precision}, ${config.threads} threads`,
-      `planned   ${printBytes(plan.deviceBytes)} on the device, ${printBytes(plan.hostBytes)} on the host, ${printBytes(planned)} with libraries' scratch`,
+      `planned   ${printBytes(plan.deviceBytes)} on the device, ${printBytes(plan.hostBytes)} on the host, ${printBytes(planned)} with the process's own`,
       `resident  ${printBytes(metrics.process_peak_bytes)} (${(100 * off).toFixed(1)}%)`,
       `step      ${metrics.step_time_s.toFixed(1)} s, loss ${metrics.loss.toFixed(4)}`,
     ].join("\n"),
