@@ -11,9 +11,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { PROCESS_BYTES } from "../src/codegen/cpu/target.ts";
 import { random } from "../test/support/random.ts";
-import { configFrom, runOnce, writeModel, writeTokens } from "./run-once.ts";
+import { configFrom, PROCESS_BYTES, runOnce, writeModel, writeTokens } from "./run-once.ts";
 
 const { values: args } = parseArgs({
   options: { count: { type: "string", default: "20" }, seed: { type: "string", default: "1" } },

@@ -24,9 +24,6 @@ struct Shape {
 template <typename T>
 constexpr auto kType = std::is_same_v<T, float> ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 
-template <typename T>
-constexpr ithaca::DType kDType = std::is_same_v<T, float> ? ithaca::DType::f32 : ithaca::DType::bf16;
-
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // oneDNN's primitive for a shape, which is chosen once.
@@ -77,7 +74,7 @@ void compare(const Shape& s, int rounds) {
   std::vector<T> a(s.M * s.K, ithaca::from_float<T>(0.5f)), b(s.K * s.N, ithaca::from_float<T>(0.25f));
   std::vector<O> ours(s.M * s.N), theirs(s.M * s.N);
   const std::int64_t bytes =
-      ithaca::cpu::matmul_workspace_bytes(s.M, s.N, s.K, omp_get_max_threads(), kDType<T>, kDType<O>);
+      ithaca::cpu::matmul_workspace_bytes(s.M, s.N, s.K, omp_get_max_threads(), ithaca::dtype_of<T>, ithaca::dtype_of<O>);
   void* workspace = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   Peer<T, O> peer(s, a.data(), b.data(), theirs.data());
   const auto own = [&] {
@@ -94,7 +91,7 @@ void compare(const Shape& s, int rounds) {
   }
   std::free(workspace);
   std::printf("{\"from\":\"%s\",\"to\":\"%s\",\"M\":%ld,\"N\":%ld,\"K\":%ld,\"form\":\"%c%c\",\"ours\":%.1f,\"oneDNN\":%.1f}\n",
-              ithaca::dtype_name(kDType<T>), ithaca::dtype_name(kDType<O>), static_cast<long>(s.M),
+              ithaca::dtype_name(ithaca::dtype_of<T>), ithaca::dtype_name(ithaca::dtype_of<O>), static_cast<long>(s.M),
               static_cast<long>(s.N), static_cast<long>(s.K), s.transpose_a ? 'T' : 'N', s.transpose_b ? 'T' : 'N',
               flops / median(own_times) / 1e9, flops / median(peer_times) / 1e9);
   std::fflush(stdout);

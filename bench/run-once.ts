@@ -7,6 +7,12 @@ import { type Config, parseConfig } from "../src/config/load.ts";
 import type { Plan } from "../src/ir/plan.ts";
 import { train } from "../src/launch/train.ts";
 
+/**
+ * What a process of any number of local ranks has resident beside its arenas, in bytes: stacks of threads, generated code,
+ * and pages of the data that a step reads. Everything else that kernels use is in the plan.
+ */
+export const PROCESS_BYTES = 2 * 2 ** 20;
+
 /** Writes config.json of a Llama, or of what `shape` says, into a new folder. */
 export function writeModel(folder: string, shape: Readonly<Record<string, unknown>>): void {
   mkdirSync(folder, { recursive: true });

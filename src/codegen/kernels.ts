@@ -181,9 +181,11 @@ export const fileKernels = (spill: string, fetch: string): Pick<Kernels, "spill"
   },
 });
 
+export type ProductNode = NodeOf<"matmul"> | NodeOf<"matmul_add">;
+
 /** What a product is called with behind its three matrices: M, N, K, which operand lies transposed, whether to add. */
 export function productShape(
-  { op, operands: [a, b], attrs }: NodeOf<"matmul"> | NodeOf<"matmul_add">,
+  { op, operands: [a, b], attrs }: ProductNode,
   mesh: Mesh,
 ): readonly (number | boolean)[] {
   const adds = op === "matmul_add";

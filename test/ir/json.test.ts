@@ -11,7 +11,7 @@ import { print } from "../../src/ir/print.ts";
 import { verify } from "../../src/ir/verify.ts";
 import { trainingPipeline } from "../../src/passes/pipeline.ts";
 import { runPipeline } from "../../src/passes/run.ts";
-import { decoder, PLAIN, TRAINING } from "../support/decoders.ts";
+import { decoder, MIXED, PLAIN, TRAINING } from "../support/decoders.ts";
 import { runs } from "../support/fuzz.ts";
 
 const schema = JSON.parse(
@@ -21,13 +21,8 @@ const schema = JSON.parse(
 const published = z.fromJSONSchema(schema);
 const aGraph = z.fromJSONSchema({ $ref: "#/$defs/graph", $defs: schema.$defs });
 
-const blocks = (["attention layers", "mlp", "checkpoint"] as const).map((kind) => ({
-  kind,
-  a: 0,
-  b: 0,
-}));
 const stages = runPipeline(
-  decoder({ ...PLAIN, sequence: 8, blocks }, new Map([["sp", 2]])),
+  decoder({ ...PLAIN, sequence: 8, blocks: MIXED }, new Map([["sp", 2]])),
   trainingPipeline({ ...TRAINING, gradientAccumulationSteps: 2, lossTiles: 2, mlpTiles: 2 }),
 );
 

@@ -82,6 +82,13 @@ export const PLAIN: Recipe = {
   blocks: [],
 };
 
+/** Layers of attention, an MLP by itself, and a block that is computed again. */
+export const MIXED: Recipe["blocks"] = (["attention layers", "mlp", "checkpoint"] as const).map((kind) => ({
+  kind,
+  a: 0,
+  b: 0,
+}));
+
 /** What a training run asks of the passes where a test doesn't say. */
 export const TRAINING: TrainingOptions = { ...DEFAULTS, lossTiles: 1 };
 

@@ -23,6 +23,14 @@ struct bf16 {
   constexpr operator float() const { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
 };
 
+// What elements of the C++ type T are.
+template <typename T>
+inline constexpr DType dtype_of = DType::f32;
+template <>
+inline constexpr DType dtype_of<bf16> = DType::bf16;
+template <>
+inline constexpr DType dtype_of<std::int32_t> = DType::i32;
+
 // Rounds to nearest, ties to even; NaN stays NaN. Branch-free, so that loops over it vectorise.
 constexpr bf16 to_bf16(float value) {
   const std::uint32_t u = std::bit_cast<std::uint32_t>(value);

@@ -123,8 +123,7 @@ struct Bf16Engine {
                            std::int64_t rows, std::int64_t depth) {
     for (std::int64_t r = 0; r < rows; r += 16)
       for (std::int64_t d = 0; d < depth; d += 32) {
-        const std::int64_t left = std::clamp<std::int64_t>(head_dim - d, 0, 32);
-        const auto lanes = static_cast<__mmask32>((std::uint64_t{1} << left) - 1);
+        const auto lanes = first_lanes<__mmask32, 32>(head_dim - d);
         IntVector block[16];
         for (int i = 0; i < 16; ++i) {
           const __mmask32 here = r + i < count ? lanes : 0;

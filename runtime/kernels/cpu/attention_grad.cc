@@ -302,7 +302,7 @@ template <class Engine, typename T>
 void attend_grad(const AttentionShape& shape, const Arrays<T>& arrays, void* workspace) {
   const GradLayout<Engine> layout(shape);
   const int threads = omp_get_max_threads();
-  constexpr DType dtype = sizeof(T) == sizeof(float) ? DType::f32 : DType::bf16;
+  constexpr DType dtype = dtype_of<T>;
   const Division division(shape, threads);
   check_scratch(layout.thread_bytes(), attention_grad_thread_bytes(shape));
   auto* areas = static_cast<std::byte*>(workspace);

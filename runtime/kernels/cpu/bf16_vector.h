@@ -6,7 +6,6 @@
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define ITHACA_BF16 1
 
-#include <algorithm>
 #include <cstdint>
 
 #if defined(__AMX_BF16__) && defined(__linux__)
@@ -21,8 +20,7 @@ namespace ithaca::cpu {
 // and head_dim elements.
 ITHACA_INLINE IntVector load_pairs(const bf16* even, std::int64_t stride, std::int64_t present, std::int64_t d,
                                    std::int64_t head_dim) {
-  const std::int64_t left = std::clamp<std::int64_t>(head_dim - d, 0, 16);
-  const auto lanes = static_cast<__mmask16>((1u << left) - 1u);
+  const auto lanes = first_lanes<__mmask16, 16>(head_dim - d);
   const __mmask16 low_lanes = present > 0 ? lanes : __mmask16{0};
   const __mmask16 high_lanes = present > 1 ? lanes : __mmask16{0};
   const __m256i low = _mm256_maskz_loadu_epi16(low_lanes, even + d);

@@ -11,12 +11,6 @@ namespace ithaca::cpu {
 
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 
-// A mask of the first `count` of `Lanes`; none where count is negative.
-template <typename Mask, int Lanes>
-ITHACA_INLINE Mask first_lanes(std::int64_t count) {
-  return static_cast<Mask>((std::uint64_t{1} << std::clamp<std::int64_t>(count, 0, Lanes)) - 1);
-}
-
 // `count` elements from `from` on; lanes behind them are 0, and what lies there isn't touched.
 ITHACA_INLINE Vector load_lanes(const float* from, std::int64_t count) {
   return Vector(_mm512_maskz_loadu_ps(first_lanes<__mmask16, 16>(count), from));

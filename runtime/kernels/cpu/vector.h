@@ -1,6 +1,7 @@
 // Vectors of floats as wide as the machine's registers, and the little mathematics that attention needs.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -26,6 +27,14 @@ typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
 typedef std::int32_t IntVector __attribute__((vector_size(kLanes * sizeof(float))));
 
 #define ITHACA_INLINE inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+// A mask of the first `count` of `Lanes`; none where count is negative.
+template <typename Mask, int Lanes>
+ITHACA_INLINE Mask first_lanes(std::int64_t count) {
+  return static_cast<Mask>((std::uint64_t{1} << std::clamp<std::int64_t>(count, 0, Lanes)) - 1);
+}
+#endif
 
 ITHACA_INLINE Vector load_vector(const float* x) {
   Vector v;

@@ -1,5 +1,4 @@
 /** @file The kernels that the CPU target writes itself: products and attention with their workspaces, the file. */
-import type { NodeOf } from "../../ir/rewrite.ts";
 import {
   args,
   attentionShape,
@@ -7,13 +6,14 @@ import {
   fileKernels,
   type Kernels,
   type OwnKernel,
+  type ProductNode,
   productShape,
   requireInPlace,
   sharedKernels,
 } from "../kernels.ts";
 
 function emitProduct(
-  node: NodeOf<"matmul"> | NodeOf<"matmul_add">,
+  node: ProductNode,
   { inputs: [left, right], outputs: [to], mesh, workspace, workspaceBytes, threads, call }: EmitContext,
 ): string {
   const shape = productShape(node, mesh);

@@ -14,9 +14,3 @@ export function cpuTarget(mesh: Mesh, threads: number): { workspaceBytes(node: N
         : addedWorkspaceBytes(node, mesh, "cpu", threads),
   };
 }
-
-/**
- * What a process of any number of local ranks has resident beside its arenas, in bytes: stacks of threads, generated code,
- * and pages of the data that a step reads. Everything else that kernels use is in the plan.
- */
-export const PROCESS_BYTES = 2 * 2 ** 20;

@@ -3,9 +3,15 @@
  * The two can't drift apart: generated programs hold a static_assert for every workspace that is not a plain count.
  */
 import type { Node } from "../../ir/graph.ts";
-import type { NodeOf } from "../../ir/rewrite.ts";
 import { localSizes, type Mesh } from "../../ir/type.ts";
-import { exchangeWorkspaces, product, productShape, rowsAndColumns, type Workspaces } from "../kernels.ts";
+import {
+  exchangeWorkspaces,
+  type ProductNode,
+  product,
+  productShape,
+  rowsAndColumns,
+  type Workspaces,
+} from "../kernels.ts";
 
 /** Blocks in which sums over rows are taken, so that their order does not depend on the threads. */
 export function rowBlocks(rows: number): number {
@@ -43,11 +49,7 @@ function blockBytes(blocks: Blocks, rows: number, columns: number, sum: number, 
 }
 
 /** `matmul_workspace_bytes`. */
-function matmulWorkspaceBytes(
-  node: NodeOf<"matmul"> | NodeOf<"matmul_add">,
-  mesh: Mesh,
-  threads: number,
-): number {
+function matmulWorkspaceBytes(node: ProductNode, mesh: Mesh, threads: number): number {
   const [rows, columns, sum] = productShape(node, mesh) as readonly [number, number, number];
   const isFloat = node.operands[0].type.dtype === "f32";
   const holdsSums = node.results[0].type.dtype === "f32";

@@ -44,7 +44,7 @@ void both_ways(const Case& each, std::int64_t aside) {
   Aside<T> own_q(q, aside), own_k(k, aside), own_v(v, aside), own_d(d_out, aside);
   const std::vector<std::int32_t> ids = documents_of(shape);
   const std::int32_t* segments = documents ? ids.data() : nullptr;
-  const DType dtype = sizeof(T) == 2 ? DType::bf16 : DType::f32;
+  const DType dtype = dtype_of<T>;
 
   Array<T> want(queries * d), want_dq(queries * d), want_dk(keys * d), want_dv(keys * d);
   Array<float> want_lse(queries);

@@ -79,9 +79,8 @@ void product(cuda::Libraries& libraries, std::int64_t M, std::int64_t N, std::in
     cuda::matmul(libraries, a.data() + aside, b.data(), to.data(), M, N, K, transpose_a, transpose_b, accumulate,
                  workspace.data(), cuda::kMatmulWorkspaceBytes, kStream);
   };
-  const auto dtype = [](std::size_t bytes) { return bytes == 4 ? DType::f32 : DType::bf16; };
-  Workspace scratch(static_cast<std::size_t>(cpu::matmul_workspace_bytes(M, N, K, omp_get_max_threads(),
-                                                                         dtype(sizeof(T)), dtype(sizeof(O)))));
+  Workspace scratch(static_cast<std::size_t>(
+      cpu::matmul_workspace_bytes(M, N, K, omp_get_max_threads(), dtype_of<T>, dtype_of<O>)));
   cpu::matmul(a.data() + aside, b.data(), want.data(), M, N, K, transpose_a, transpose_b, accumulate, scratch.data());
   run(got);
   expect_close(got, values_of(want), 2 * rounding<O>() + 1e-5, what);

@@ -93,7 +93,7 @@ void compare(const std::string& what, const cpu::AttentionShape& s, bool documen
   const int threads = omp_get_max_threads();
   const std::size_t bytes =
       std::max(cpu::attention_workspace_bytes(s, threads),
-               cpu::attention_grad_workspace_bytes(s, threads, sizeof(T) == 4 ? DType::f32 : DType::bf16));
+               cpu::attention_grad_workspace_bytes(s, threads, dtype_of<T>));
   Array<float> workspace(static_cast<std::int64_t>(bytes / 4), NAN);
   Array<T> out(queries, NAN), dq(queries, NAN), dk(keys, NAN), dv(keys, NAN);
   Array<float> lse(s.batch * s.sequence_q * s.heads, NAN);

@@ -10,11 +10,6 @@
 namespace ithaca::test {
 namespace {
 
-template <typename T>
-constexpr DType dtype_of() {
-  return sizeof(T) == sizeof(float) ? DType::f32 : DType::bf16;
-}
-
 struct Size {
   std::int64_t M, N, K;
 };
@@ -23,7 +18,7 @@ struct Size {
 template <typename T, typename O>
 void multiply(T* a, T* b, O* c, const Size& s, bool ta, bool tb, bool accumulate) {
   const std::int64_t bytes =
-      cpu::matmul_workspace_bytes(s.M, s.N, s.K, omp_get_max_threads(), dtype_of<T>(), dtype_of<O>());
+      cpu::matmul_workspace_bytes(s.M, s.N, s.K, omp_get_max_threads(), dtype_of<T>, dtype_of<O>);
   Array<float> workspace(bytes / 4 + 16, std::numeric_limits<float>::quiet_NaN());
   for (int i = 0; i < 16; ++i) workspace[bytes / 4 + i] = 7.0f;
   cpu::matmul(a, b, c, s.M, s.N, s.K, ta, tb, accumulate, workspace.data());
